@@ -1,0 +1,258 @@
+"""Training: the steps the paper counts, resuming bit for bit, and the ways it can go wrong."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tinyamp.data import Recording
+from tinyamp.files import InputError
+from tinyamp.losses import amp_loss, esr
+from tinyamp.model import AmpLSTM, load_model, process
+from tinyamp.presets import PRESETS, TrainSettings
+from tinyamp.train import DivergedError, pick_device, train, train_batch, validation_loss
+
+QUICK = TrainSettings(
+    epochs=4,
+    batch_size=3,
+    segment_length=1000,
+    warmup=100,
+    chunk=256,
+    learning_rate=5e-3,
+    validate_every=2,
+)
+
+
+def overdrive(seconds: float, seed: int = 0, sample_rate: int = 44_100) -> Recording:
+    """Filtered noise through tanh: a device that a small model learns at once."""
+    n = round(seconds * sample_rate)
+    white = np.random.default_rng(seed).standard_normal(n + 40)
+    x = 0.3 * np.convolve(white, np.hanning(40) / np.hanning(40).sum() ** 0.5, "valid")[:n]
+    x = (0.25 * x / np.std(x)).astype(np.float32)
+    return Recording(x, np.tanh(3 * x).astype(np.float32), sample_rate, f"overdrive {seed}")
+
+
+def weights(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_defaults_are_the_papers():
+    paper = PRESETS["paper"]
+    assert paper == TrainSettings()
+    assert (paper.learning_rate, paper.batch_size, paper.epochs) == (5e-4, 40, 750)
+    assert (paper.segment_length, paper.warmup, paper.chunk) == (22_050, 1000, 2048)
+    assert (paper.validate_every, paper.patience, paper.factor) == (2, 5, 0.5)
+
+
+def test_a_paper_batch_is_eleven_updates_and_the_warm_up_is_none(monkeypatch):
+    recording = overdrive(1.0)
+    x, y = (torch.as_tensor(a).reshape(2, 22_050, 1) for a in (recording.input, recording.target))
+    model = AmpLSTM(2)
+    lengths = []
+    forward = model.forward
+    monkeypatch.setattr(
+        model,
+        "forward",
+        lambda x, state=None: lengths.append((x.shape[1], torch.is_grad_enabled()))
+        or forward(x, state),
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
+    losses = train_batch(model, optimizer, x, y, TrainSettings())
+    assert lengths == [(1000, False)] + 10 * [(2048, True)] + [(570, True)]
+    assert len(losses) == 11
+    assert optimizer.state[model.head.bias]["step"] == 11
+
+
+def test_the_state_runs_on_between_updates():
+    """With a learning rate of 0, the losses are those of one unbroken pass over the segment."""
+    recording = overdrive(0.2)
+    x, y = (torch.as_tensor(a)[None, :, None] for a in (recording.input, recording.target))
+    model = AmpLSTM(5)
+    settings = replace(QUICK, segment_length=x.shape[1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    losses = train_batch(model, optimizer, x, y, settings)
+    with torch.no_grad():
+        whole, _ = model(x)
+    for index, start in enumerate(range(100, x.shape[1], 256)):
+        piece = slice(start, start + 256)
+        expected = amp_loss(y[:, piece], whole[:, piece]).item()
+        assert losses[index] == pytest.approx(expected, rel=1e-4)
+
+
+def test_validation_is_the_training_loss_of_the_whole_signal():
+    recording = overdrive(0.3)
+    model = AmpLSTM(3)
+    target, output = (
+        torch.as_tensor(a)[None].double() for a in (recording.target, process(model, recording.input))
+    )
+    expected = amp_loss(target, output).item()
+    assert validation_loss(model, recording, TrainSettings()) == pytest.approx(expected)
+
+
+def test_a_model_learns_and_ends_with_its_best_weights(tmp_path):
+    train_set, validation_set = overdrive(1.0, 1), overdrive(0.3, 2)
+    model = AmpLSTM(8)
+    before = esr(validation_set.target, process(model, validation_set.input))
+    settings = replace(QUICK, epochs=12)
+    history = train(model, train_set, validation_set, settings, folder=tmp_path, progress=False)
+    after = esr(validation_set.target, process(model, validation_set.input))
+    assert after < before / 10
+    assert len(history.epochs) == 12
+    assert [e.epoch for e in history.epochs if e.validation_loss is not None] == [2, 4, 6, 8, 10, 12]
+    assert validation_loss(model, validation_set, settings) == pytest.approx(history.best_loss)
+    assert same(weights(load_model(tmp_path / "best.safetensors")), weights(model))
+    saved = json.loads((tmp_path / "history.json").read_text())
+    assert len(saved["epochs"]) == 12
+    assert saved["train"]["epochs"] == 12
+
+
+def test_the_seed_decides_the_run():
+    def run(seed):
+        model = AmpLSTM(4, seed=seed)
+        train(model, overdrive(0.4), overdrive(0.1, 2), replace(QUICK, seed=seed), progress=False)
+        return weights(model)
+
+    first = run(0)
+    assert same(first, run(0))
+    assert not same(first, run(1))
+
+
+@pytest.mark.parametrize("schedule", ["plateau", "cosine"])
+def test_resuming_gives_the_weights_of_an_unbroken_run(tmp_path, schedule, monkeypatch):
+    """Stopped inside every epoch in turn, the run still ends at identical weights."""
+    data = overdrive(0.4), overdrive(0.1, 2)
+    settings = replace(QUICK, schedule=schedule, clip_norm=1.0, segments_per_epoch=7)
+    unbroken = AmpLSTM(5)
+    train(unbroken, *data, settings, folder=tmp_path / "a", progress=False)
+
+    import tinyamp.train as module
+
+    original, calls = module.train_batch, 0
+
+    def stop_now_and_then(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls % 4 == 0:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "train_batch", stop_now_and_then)
+    for _ in range(20):
+        model = AmpLSTM(5)
+        try:
+            history = train(
+                model, *data, settings, folder=tmp_path / "b", resume=True, progress=False
+            )
+            break
+        except KeyboardInterrupt:
+            continue
+    assert calls > 12
+    assert len(history.epochs) == 4
+    assert same(weights(model), weights(unbroken))
+    for name in ("best.safetensors", "last.safetensors"):
+        a, b = (weights(load_model(tmp_path / run / name)) for run in "ab")
+        assert same(a, b)
+
+
+SCRIPT = """
+    import sys, torch
+    sys.path.insert(0, {tests!r})
+    from test_train import QUICK, overdrive
+    from tinyamp.model import AmpLSTM
+    from tinyamp.train import train
+    from dataclasses import replace
+    torch.set_num_threads(1)
+    train(AmpLSTM(5), overdrive(1.0), overdrive(0.2, 2), replace(QUICK, epochs=8),
+          folder={folder!r}, resume=True, progress=False)
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_ends_at_the_same_weights(tmp_path):
+    tests = os.path.dirname(__file__)
+
+    def start(folder):
+        code = textwrap.dedent(SCRIPT).format(tests=tests, folder=str(tmp_path / folder))
+        return subprocess.Popen([sys.executable, "-c", code])
+
+    whole = start("whole")
+    kills = 0
+    # Kill soon after a new checkpoint: at other places than the epoch's end, most of the time.
+    for delay in (0.0, 0.005, 0.03):
+        process = start("killed")
+        checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
+        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while process.poll() is None:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen:
+                time.sleep(delay)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        kills += process.wait() != 0
+    assert kills >= 1
+    assert start("killed").wait() == 0
+    assert whole.wait() == 0
+    for name in ("best.safetensors", "last.safetensors"):
+        a, b = (weights(load_model(tmp_path / run / name)) for run in ("whole", "killed"))
+        assert same(a, b)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    data = overdrive(0.2), overdrive(0.1, 2)
+    train(AmpLSTM(4), *data, QUICK, folder=tmp_path, progress=False)
+    other = replace(QUICK, learning_rate=1e-4)
+    with pytest.raises(InputError, match="other settings"):
+        train(AmpLSTM(4), *data, other, folder=tmp_path, resume=True, progress=False)
+    with pytest.raises(InputError, match="other settings"):
+        train(AmpLSTM(5), *data, QUICK, folder=tmp_path, resume=True, progress=False)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"no such thing")
+    with pytest.raises(InputError, match="cannot be read"):
+        train(AmpLSTM(4), *data, QUICK, folder=tmp_path, resume=True, progress=False)
+    with pytest.raises(InputError, match="name the folder"):
+        train(AmpLSTM(4), *data, QUICK, resume=True, progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_weights(tmp_path, monkeypatch):
+    data = overdrive(0.4), overdrive(0.1, 2)
+    import tinyamp.train as module
+
+    original, calls = module.amp_loss, 0
+
+    def nan_after_a_while(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        return original(*arguments, **options) * (math.nan if calls > 60 else 1.0)
+
+    monkeypatch.setattr(module, "amp_loss", nan_after_a_while)
+    model = AmpLSTM(4)
+    with pytest.raises(DivergedError, match=r"stopped in epoch 3.*lower learning rate"):
+        train(model, *data, QUICK, folder=tmp_path, progress=False)
+    best = load_model(tmp_path / "best.safetensors")
+    assert same(weights(best), weights(model))
+    assert all(torch.isfinite(p).all() for p in best.parameters())
+
+
+def test_recordings_of_another_rate_or_too_short_are_refused():
+    with pytest.raises(InputError, match="48000"):
+        train(AmpLSTM(2), overdrive(0.2, sample_rate=48_000), overdrive(0.1), QUICK)
+    with pytest.raises(InputError):
+        train(AmpLSTM(2), overdrive(0.01), overdrive(0.1), QUICK)
+
+
+def test_the_device_is_the_cpu_where_there_is_no_other_and_a_wrong_name_is_refused():
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert pick_device().type == "cpu"
+    with pytest.raises(InputError, match="toaster"):
+        pick_device("toaster")
