@@ -44,9 +44,7 @@ def test_the_cosine_rises_falls_and_ends_low():
     assert 5e-6 <= rates[-1] < 2e-5
 
 
-@given(
-    st.integers(1, 60), st.one_of(st.none(), st.integers(1, 150)), st.integers(0, 1000)
-)
+@given(st.integers(1, 60), st.one_of(st.none(), st.integers(1, 150)), st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_every_segment_is_seen_equally_often(n_segments, per_epoch, seed):
     run = TrainSettings(segments_per_epoch=per_epoch, seed=seed)

@@ -66,8 +66,9 @@ def test_a_paper_batch_is_eleven_updates_and_the_warm_up_is_none(monkeypatch):
     monkeypatch.setattr(
         model,
         "forward",
-        lambda x, state=None: lengths.append((x.shape[1], torch.is_grad_enabled()))
-        or forward(x, state),
+        lambda x, state=None: (
+            lengths.append((x.shape[1], torch.is_grad_enabled())) or forward(x, state)
+        ),
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
     losses = train_batch(model, optimizer, x, y, TrainSettings())
@@ -96,7 +97,8 @@ def test_validation_is_the_training_loss_of_the_whole_signal():
     recording = overdrive(0.3)
     model = AmpLSTM(3)
     target, output = (
-        torch.as_tensor(a)[None].double() for a in (recording.target, process(model, recording.input))
+        torch.as_tensor(a)[None].double()
+        for a in (recording.target, process(model, recording.input))
     )
     expected = amp_loss(target, output).item()
     assert validation_loss(model, recording, TrainSettings()) == pytest.approx(expected)
@@ -111,7 +113,14 @@ def test_a_model_learns_and_ends_with_its_best_weights(tmp_path):
     after = esr(validation_set.target, process(model, validation_set.input))
     assert after < before / 10
     assert len(history.epochs) == 12
-    assert [e.epoch for e in history.epochs if e.validation_loss is not None] == [2, 4, 6, 8, 10, 12]
+    assert [e.epoch for e in history.epochs if e.validation_loss is not None] == [
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+    ]
     assert validation_loss(model, validation_set, settings) == pytest.approx(history.best_loss)
     assert same(weights(load_model(tmp_path / "best.safetensors")), weights(model))
     saved = json.loads((tmp_path / "history.json").read_text())
