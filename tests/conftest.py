@@ -1,0 +1,18 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_audio() -> Path:
+    """The folder of real recordings, which do not ship; tests that need it skip without it."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "audio"
+    folder = Path(os.environ.get("TINYAMP_REAL_AUDIO", beside))
+    if not folder.is_dir():
+        pytest.skip(f"Real recordings are absent: there is no folder {folder}.")
+    return folder
