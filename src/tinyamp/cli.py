@@ -1,0 +1,103 @@
+"""The `tinyamp` command: `data`, `train`, `evaluate` and `process`.
+
+What the user can mend is reported in one line on stderr, without a traceback: exit code 2 for bad
+input, 1 for what went wrong on the way, 130 for an interrupt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tinyamp import __version__, cli_data, cli_model, cli_train
+from tinyamp.files import InputError
+
+EPILOG = """\
+examples:
+  tinyamp data list                                   what there is to train on
+  tinyamp train --device sim-muff --out runs/muff     train a small model of a simulated fuzz
+  tinyamp evaluate runs/muff/model.safetensors --device sim-muff
+  tinyamp process runs/muff/model.safetensors dry.wav wet.wav
+
+`tinyamp COMMAND --help` tells more, with examples.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like all other errors here."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"tinyamp: error: {message} (see `{self.prog} --help`)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def build_parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(
+        prog="tinyamp",
+        description="Train an LSTM to sound like a guitar amp or pedal, and play through it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tinyamp {__version__}")
+    parser.set_defaults(run=None, help=parser, interrupted="Run the same command again.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    cli_data.add_commands(commands)
+    cli_train.add_commands(commands)
+    cli_model.add_commands(commands)
+    return parser
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"tinyamp: warning: {message}", file=sys.stderr)
+
+
+def _fail(message: object, code: int) -> int:
+    text = " ".join(str(message).split())  # one line, whatever a library put into it
+    print(f"tinyamp: error: {text}", file=sys.stderr)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: that of the process); return the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help, the version or an error
+        return stop.code if isinstance(stop.code, int) else 2
+    if args.run is None:
+        args.help.print_help()
+        return 0
+    args.progress = not getattr(args, "quiet", False) and sys.stderr.isatty()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module=r"tinyamp\b")
+        warnings.showwarning = _show_warning
+        try:
+            args.run(args)
+            sys.stdout.flush()
+        except InputError as error:
+            return _fail(error, 2)
+        except KeyboardInterrupt:
+            return _fail(f"interrupted. {args.interrupted}", 130)
+        except BrokenPipeError:
+            # The reader of our output has gone; there is nobody left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except MemoryError:
+            return _fail("there is not enough memory for this; use a shorter recording.", 1)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            return _fail(f"{place}{error.strerror or error}.", 1)
+        except Exception as error:
+            # Named, not imported, as that would load torch: a diverged run, a full disk.
+            if type(error).__name__ not in ("DivergedError", "SafetensorError"):
+                raise
+            return _fail(error, 1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

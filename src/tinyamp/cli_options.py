@@ -1,0 +1,80 @@
+"""Options that several commands share: what to read, and how."""
+
+from __future__ import annotations
+
+import argparse
+
+from tinyamp.data import AUTHORS, SIMULATED
+from tinyamp.files import InputError
+
+RAW = argparse.RawDescriptionHelpFormatter
+DEVICES = SIMULATED + AUTHORS
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, but is {value}")
+    return value
+
+
+def natural(text: str) -> int:
+    """A whole number from 0, as a seed is."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, but is {value}")
+    return value
+
+
+def duration(text: str) -> float:
+    """A number of seconds above 0."""
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be above 0 seconds, but is {text}")
+    return value
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a device or a pair of files."""
+    parser.add_argument("--device", choices=DEVICES, help="a device whose recordings are at hand")
+    parser.add_argument("--input", help="your own recording: the dry signal, WAV or FLAC")
+    parser.add_argument("--target", help="your own recording: what the device made of it")
+
+
+def check_source(args: argparse.Namespace) -> None:
+    """Raise `InputError` unless exactly one of the two ways was taken."""
+    own = args.input is not None or args.target is not None
+    if args.device is not None and own:
+        raise InputError("Give either --device or --input and --target, not both.")
+    if args.device is None and (args.input is None or args.target is None):
+        raise InputError("Say what to use: --device NAME, or --input FILE and --target FILE.")
+
+
+def add_pair_options(parser: argparse.ArgumentParser, *, pair: bool = True) -> None:
+    """Add the options that say how to read a recording; `pair` adds those for two files."""
+    parser.add_argument(
+        "--channel",
+        choices=("left", "right", "mix"),
+        help="which channel of a stereo file to use (mix: their average)",
+    )
+    parser.add_argument(
+        "--resample", action="store_true", help="convert another sample rate to the model's"
+    )
+    if pair:
+        parser.add_argument("--trim", action="store_true", help="cut the longer file at its end")
+        parser.add_argument(
+            "--fix-alignment",
+            action="store_true",
+            help="shift a late or early target, and turn an inverted one",
+        )
+
+
+def pair_options(args: argparse.Namespace) -> dict:
+    """The keyword arguments of `read_pair` that `add_pair_options` asks for."""
+    return {
+        "channel": args.channel,
+        "resample": args.resample,
+        "trim": args.trim,
+        "fix_alignment": args.fix_alignment,
+    }

@@ -1,0 +1,169 @@
+"""`tinyamp train`: a model of a device, in a folder of its own.
+
+PyTorch takes seconds to load, so it is imported where it is needed, not above.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from tinyamp.audio import SAMPLE_RATE
+from tinyamp.cli_options import (
+    RAW,
+    add_pair_options,
+    add_source,
+    check_source,
+    duration,
+    natural,
+    pair_options,
+    positive,
+)
+from tinyamp.data import SEGMENT, Recording, load, read_pair
+from tinyamp.files import InputError
+
+PRESETS = ("laptop", "paper")
+RUN_FILES = (
+    "model.safetensors",
+    "checkpoint.safetensors",
+    "best.safetensors",
+    "last.safetensors",
+    "history.json",
+)
+VALIDATION_SHARE = 0.15
+
+
+TRAIN_EPILOG = """\
+examples:
+  tinyamp train --device sim-muff                     a minute or two, on the excerpt that ships
+  tinyamp train --device sim-metal --hidden-size 64 --preset paper --out runs/metal64
+  tinyamp train --input dry.wav --target amp.wav --fix-alignment --out runs/my-amp
+  tinyamp train --device sim-muff --out runs/muff --resume
+
+The run's folder gets model.safetensors (the best epoch) and a checkpoint after every epoch. A run
+that was stopped goes on with --resume and otherwise the same options.
+"""
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add `train`."""
+    train = commands.add_parser(
+        "train",
+        help="train a model of a device",
+        description="Train a model of a simulated device, or of your own recording.",
+        epilog=TRAIN_EPILOG,
+        formatter_class=RAW,
+    )
+    add_source(train)
+    train.add_argument("--validation-input", help="a second pair for validation; without one,")
+    train.add_argument("--validation-target", help="the last 15%% of the recording are split off")
+    add_pair_options(train)
+    train.add_argument(
+        "--sample-rate", type=positive, default=SAMPLE_RATE, help="of the model, in Hz"
+    )
+    train.add_argument("--hidden-size", type=positive, default=32, help="default: 32")
+    train.add_argument("--preset", choices=PRESETS, default="laptop", help="default: laptop")
+    train.add_argument("--seconds", type=duration, help="train on the first SECONDS only")
+    train.add_argument("--epochs", type=positive, help="default: the preset's")
+    train.add_argument("--seed", type=natural, default=0, help="of the weights and the shuffling")
+    train.add_argument("--out", type=Path, help="folder of the run (default: runs/DEVICE-SIZE)")
+    train.add_argument(
+        "--processor",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute (default: auto, a GPU if there is one)",
+    )
+    again = train.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+    train.set_defaults(
+        run=run_train,
+        interrupted="The same command with --resume goes on after the last finished epoch.",
+    )
+
+
+def _train_sets(args: argparse.Namespace) -> tuple[Recording, Recording, Recording | None]:
+    """The training, validation and (for a device) test sets that the options name."""
+    second = (args.validation_input, args.validation_target)
+    if (second[0] is None) != (second[1] is None):
+        raise InputError("--validation-input and --validation-target go together.")
+    if args.device is not None:
+        if any(second):
+            raise InputError("A device has its own validation set: omit --validation-input.")
+        if args.sample_rate != SAMPLE_RATE:
+            raise InputError(f"The recordings of {args.device} are at {SAMPLE_RATE} Hz.")
+        train = load(args.device, "train", seconds=args.seconds)
+        return train, load(args.device, "validation"), load(args.device, "test")
+    options = {"expected_rate": args.sample_rate, **pair_options(args)}
+    train = read_pair(args.input, args.target, **options)
+    if any(second):
+        validation = read_pair(*second, **options)
+    else:
+        border = train.seconds * (1 - VALIDATION_SHARE)
+        if len(train) * VALIDATION_SHARE < SEGMENT:
+            raise InputError(
+                f"{args.target} lasts {train.seconds:.2f} s, too short to split off a validation "
+                f"part of {SEGMENT} samples; record more, or give --validation-input and -target."
+            )
+        train, validation = train.cut(0, border), train.cut(border)
+    if args.seconds is not None:
+        train = train.cut(0, args.seconds)
+    return train, validation, None
+
+
+def _prepare_folder(folder: Path, args: argparse.Namespace) -> None:
+    """Refuse or clear a folder that holds a run."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; --out must name a folder.")
+    there = [folder / name for name in RUN_FILES if (folder / name).exists()]
+    if there and not (args.resume or args.overwrite):
+        raise InputError(
+            f"{folder} holds a run already; go on with it with --resume, replace it with "
+            "--overwrite, or choose another --out."
+        )
+    if args.overwrite:
+        for path in there:
+            path.unlink()
+    elif args.resume and not (folder / "checkpoint.safetensors").exists():
+        print(f"There is no checkpoint in {folder}; starting from the beginning.")
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Train, and say where the model is and how good."""
+    check_source(args)
+    train_set, validation_set, test_set = _train_sets(args)
+    from tinyamp.losses import esr
+    from tinyamp.model import AmpLSTM, process, save_model
+    from tinyamp.presets import with_changes
+    from tinyamp.train import train
+
+    settings = with_changes(args.preset, epochs=args.epochs, seed=args.seed)
+    if len(train_set) < settings.segment_length:
+        raise InputError(
+            f"Training needs at least one segment of {settings.segment_length} samples, and there "
+            f"are {len(train_set)}; record more or give more --seconds."
+        )
+    model = AmpLSTM(args.hidden_size, seed=args.seed, sample_rate=args.sample_rate)
+    name = args.device or Path(args.target).stem
+    folder = args.out or Path("runs") / f"{name}-{args.hidden_size}"
+    _prepare_folder(folder, args)
+    history = train(
+        model,
+        train_set,
+        validation_set,
+        settings,
+        folder=folder,
+        resume=args.resume,
+        progress=args.progress,
+        device=None if args.processor == "auto" else args.processor,
+    )
+    model = model.to("cpu")
+    about = {"data": train_set.name, "preset": args.preset, "train": asdict(settings)}
+    save_model(model, folder / "model.safetensors", settings=about)
+    measured, what = (test_set, "test") if test_set else (validation_set, "validation")
+    ratio = esr(measured.target, process(model, measured.input))
+    print(f"model             {folder / 'model.safetensors'}")
+    print(f"validation loss   {history.best_loss:.5f} (epoch {history.best_epoch.epoch})")
+    print(f"{what + ' ESR':<18}{100 * ratio:.2f} %")
