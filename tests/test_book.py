@@ -1,0 +1,255 @@
+"""The built book in a real browser: wide and narrow, nothing overflows, fails or is fetched.
+
+The book is built by `make book`; these tests look at what is in `_build/html`.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build" / "html"
+PAGES = sorted(
+    path.relative_to(HTML).as_posix()
+    for path in HTML.rglob("*.html")
+    if "_static" not in path.parts and path.name != "index.html"
+)
+WIDTHS = {1280: 900, 390: 844}
+# Of its own accord a browser would call home; the tests must see only what the page asks for.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+if not PAGES:
+    pytest.skip("The book is not built: run make book first.", allow_module_level=True)
+
+
+def _browser() -> str | None:
+    """A Chromium that starts: some systems have a stub that only says how to install it."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    for name in (os.environ.get("CHROMIUM", ""), *names):
+        path = shutil.which(name) if name else None
+        if path and subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[str]:
+    """The address under which the built book is served."""
+    handler = functools.partial(_Quiet, directory=str(HTML))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    executable = _browser()
+    if executable is None:
+        pytest.skip("No Chromium was found: install one, or name it in CHROMIUM.")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """One page, opened at one width, with everything that it asked for and complained about."""
+
+    def __init__(self, browser, origin: str, path: str, width: int, scheme: str = "light") -> None:
+        self.complaints: list[str] = []
+        self.elsewhere: list[str] = []
+        size = {"width": width, "height": WIDTHS[width]}
+        self.context = browser.new_context(viewport=size, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("response", self._response)
+        self.page.on("request", lambda request: self._request(request.url, origin))
+        self.page.goto(origin + path, wait_until="load")
+        # An equation is drawn after the page has loaded.
+        self.page.wait_for_function(
+            "() => !document.querySelector('.math') || window.MathJax?.startup?.promise"
+        )
+        self.page.evaluate("() => window.MathJax?.startup?.promise")
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def _response(self, response) -> None:
+        if response.status >= 400:
+            self.complaints.append(f"{response.status} {response.url}")
+
+    def _request(self, url: str, origin: str) -> None:
+        if not url.startswith((origin, "data:", "blob:")):
+            self.elsewhere.append(url)
+
+
+@pytest.fixture(params=[(path, width) for path in PAGES for width in WIDTHS], ids=str)
+def visit(request, chromium, origin) -> Iterator[Visit]:
+    visit = Visit(chromium, origin, *request.param)
+    yield visit
+    visit.context.close()
+
+
+# What a reader sees outside code, without what MathJax has drawn.
+_TEXT = """() => {
+  const copy = document.querySelector("main").cloneNode(true);
+  for (const element of copy.querySelectorAll("pre, code, mjx-container, script, style"))
+    element.remove();
+  return copy.textContent;
+}"""
+_IMAGES = """() => Promise.all([...document.images].map(async image => {
+  image.loading = "eager";
+  await image.decode().catch(() => {});
+  return [image.currentSrc.slice(0, 120), image.naturalWidth, image.getAttribute("alt")];
+}))"""
+_SOUNDS = """() => Promise.all([...document.querySelectorAll("audio")].map(audio =>
+  new Promise(resolve => {
+    const label = audio.getAttribute("aria-label") ?? "";
+    const done = () => resolve([label, audio.duration, audio.error?.message ?? ""]);
+    if (audio.readyState >= 1 || audio.error) return done();
+    audio.addEventListener("loadedmetadata", done);
+    audio.addEventListener("error", done);
+    setTimeout(done, 10000);
+    audio.preload = "metadata";
+    audio.load();
+  })))"""
+
+
+def test_page_is_whole(visit: Visit) -> None:
+    page = visit.page
+    assert page.locator("main h1").count() >= 1, "a page without a heading"
+
+    text = page.evaluate(_TEXT)
+    raw = re.findall(r"\$[^$\n]{1,60}\$|\\[a-zA-Z]{2,}|\{(?:eq|numref|cite|ref)[^}]*\}`", text)
+    assert not raw, f"raw markup in the text: {raw}"
+    equations = page.locator(".math").count()
+    assert page.locator("mjx-container").count() >= equations
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, "an equation with an error"
+
+    for source, width, alt in page.evaluate(_IMAGES):
+        assert width > 0, f"an image that does not load: {source}"
+        assert alt is not None, f"an image without alt text: {source}"
+        assert "_images/" not in alt and "/" not in alt, f"alt text that is a path: {alt}"
+    for label, duration, error in page.evaluate(_SOUNDS):
+        assert label, "a player without a label"
+        assert duration and duration > 0, f"{label} does not play: {error}"
+
+    width, visible = page.evaluate("() => [document.scrollingElement.scrollWidth, innerWidth]")
+    assert width <= visible, f"the page is {width} px wide, the window {visible}: " + str(
+        page.evaluate(
+            """() => [...document.querySelectorAll("main *")]
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+            .slice(0, 5).map(e => `${e.tagName}.${e.className}`)"""
+        )
+    )
+    assert not visit.complaints
+    assert not visit.elsewhere, "the book should be readable offline"
+
+
+def test_dark_page_is_legible(chromium, origin: str) -> None:
+    """Text and its background are far apart in the dark, in players and outputs too."""
+    pages = [path for path in PAGES if "<audio" in (HTML / path).read_text(encoding="utf-8")]
+    assert pages, "no page has a player"
+    visit = Visit(chromium, origin, pages[0], 390, "dark")
+    try:
+        contrasts = visit.page.evaluate(
+            """() => {
+            const parse = c => (c.match(/[\\d.]+/g) ?? []).map(Number);
+            const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
+              .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+              .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+            const behind = e => {
+              for (; e; e = e.parentElement) {
+                const c = parse(getComputedStyle(e).backgroundColor);
+                if (c.length === 3 || c[3] > 0.5) return c;
+              }
+              return [255, 255, 255];
+            };
+            return [...document.querySelectorAll(
+                "main p, main h1, main h2, .tinyamp-player span, .tinyamp-players small")]
+              .map(e => {
+                const [a, b] = [luminance(parse(getComputedStyle(e).color)), luminance(behind(e))];
+                const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+                return [e.textContent.slice(0, 40), ratio];
+              });
+            }"""
+        )
+    finally:
+        visit.context.close()
+    assert contrasts
+    assert not [pair for pair in contrasts if pair[1] < 4.5]
+
+
+def _links(path: str) -> set[str]:
+    text = (HTML / path).read_text(encoding="utf-8")
+    return set(re.findall(r"""<(?:a|link|script|img)\b[^>]*?\b(?:href|src)="([^"]+)\"""", text))
+
+
+@functools.lru_cache
+def _anchors(path: Path) -> frozenset[str]:
+    return frozenset(re.findall(r'\bid="([^"]+)"', path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_links_between_pages_lead_somewhere(path: str) -> None:
+    broken = []
+    for link in _links(path):
+        address, anchor = urldefrag(urljoin(f"http://book/{path}", link.replace("&amp;", "&")))
+        if urlsplit(address).netloc != "book":
+            continue
+        target = HTML / unquote(urlsplit(address).path).lstrip("/")
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file() or (
+            anchor and target.suffix == ".html" and unquote(anchor) not in _anchors(target)
+        ):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_chapter_was_built() -> None:
+    listed = re.findall(r"(?:file|root): *(\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    assert listed
+    assert [name for name in listed if f"{name}.html" not in PAGES] == []
+
+
+def test_colab_button_opens_the_chapter() -> None:
+    from tinyamp.book import repository
+
+    url, branch = repository()
+    colab = url.replace("https://github.com/", "https://colab.research.google.com/github/")
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        page = f"book/{path.stem}.html"
+        if page not in PAGES:
+            pytest.fail(f"{path.name} is not in the built book: run make book.")
+        found = [link for link in _links(page) if link.startswith(colab)]
+        assert set(found) == {f"{colab}/blob/{branch}/book/{path.name}"}
