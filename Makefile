@@ -18,7 +18,7 @@ PIP        := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --qui
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint stamp clean
+.PHONY: help setup book serve test lint stamp models clean
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,16 @@ lint: $(READY)  ## Check style with ruff
 
 stamp: $(READY)  ## Stamp the repository's address into notebooks and README, and strip outputs
 	@$(BIN)/python -m tinyamp.book stamp
+
+models: $(READY)  ## Train the models that ship again, on the full simulated sets (half an hour)
+	@$(BIN)/tinyamp data make
+	@mkdir -p data/models
+	@for device in sim-muff sim-crunch sim-lead sim-metal; do \
+	    echo "Training $$device, 32 units ..."; \
+	    $(BIN)/tinyamp train --device $$device --hidden-size 32 --processor cpu \
+	        --out runs/models/$$device-32 --resume || exit 1; \
+	    cp runs/models/$$device-32/model.safetensors data/models/$$device-32.safetensors; \
+	done
 
 clean:  ## Remove what was built; .venv and data stay
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from tinyamp.files import InputError
 from tinyamp.show import (
     COLOURS,
-    colour,
+    colours,
     level_match,
     players,
     spectra,
@@ -94,10 +94,13 @@ def test_colours_in_one_figure_differ_to_every_eye(vision, group):
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 20
 
 
-def test_colour_is_found_by_name_or_first_word():
-    assert colour("pruned") == colour("Pruned, 88 %") == COLOURS["pruned"]
-    assert colour("sim-muff (gain 0.8)") == COLOURS["sim-muff"]
-    assert colour("something", 0) != colour("something", 1)
+def test_colours_are_found_by_name_or_first_word():
+    pruned, other, device = colours(["pruned", "Pruned, 88 %", "sim-muff (gain 0.8)"])
+    assert (pruned, other, device) == (COLOURS["pruned"], COLOURS["pruned"], COLOURS["sim-muff"])
+
+
+def test_what_has_no_name_takes_a_colour_that_nothing_beside_it_has():
+    assert len(set(colours(["one", "target", "two", "dry", "three"]))) == 5
 
 
 @settings(max_examples=50, deadline=None)

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +29,7 @@ COLOURS = {
     "sim-muff": "#b9439a",
     "sim-crunch": "#ad8d1f",
     "sim-lead": "#f0386b",
-    "sim-metal": "#3754f1",
+    "sim-metal": "#12858a",
 }
 OTHER_COLOURS = ("#ea6e1b", "#235dee", "#3da25e", "#b9439a", "#ad8d1f", "#85858c")
 _PEAK = 0.99  # full scale less what the encoder may add
@@ -45,16 +45,19 @@ font-size:.95rem;font-weight:600}
 </style>"""
 
 
-def colour(label: str, position: int = 0) -> str:
-    """The colour of a sound: by its name in COLOURS, or by its first word there, else in turn.
+def colours(labels: Iterable[str]) -> list[str]:
+    """A colour for each sound: by its name in COLOURS, or by its first word there, else another.
 
-    "pruned", "Pruned, 88 %" and "sim-muff (gain 0.8)" all find theirs.
+    "pruned", "Pruned, 88 %" and "sim-muff (gain 0.8)" all find theirs; what has no name there
+    takes the first of OTHER_COLOURS that nothing beside it has.
     """
-    words = label.lower().replace(",", " ").replace(":", " ").split()
-    for name in (label, *words[:1]):
-        if name in COLOURS:
-            return COLOURS[name]
-    return OTHER_COLOURS[position % len(OTHER_COLOURS)]
+    found = {}
+    for label in labels:
+        words = label.lower().replace(",", " ").replace(":", " ").split()
+        found[label] = next((COLOURS[n] for n in (label, *words[:1]) if n in COLOURS), None)
+    free = [c for c in OTHER_COLOURS if c not in found.values()] or OTHER_COLOURS
+    others = (free[k % len(free)] for k in range(len(found)))
+    return [named or next(others) for named in found.values()]
 
 
 def level_match(
@@ -106,14 +109,14 @@ def players(
                     "clip: pass match=True or lower it."
                 )
     rows = []
-    for position, (label, x) in enumerate(played.items()):
+    for (label, x), colour in zip(played.items(), colours(played), strict=True):
         change = (
             f" <small>{round(gains[label], 1) + 0.0:+.1f} dB</small>".replace("-", "−")
             if gains
             else ""
         )
         rows.append(
-            f'<div class="tinyamp-player"><span style="border-color:{colour(label, position)}">'
+            f'<div class="tinyamp-player"><span style="border-color:{colour}">'
             f"{html.escape(label)}{change}</span>"
             f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
             # One at a time: two sounds at once cannot be compared.

@@ -14,7 +14,7 @@ from tinyamp.player import (
     OTHER_COLOURS,
     SAMPLE_RATE,
     checked_signals,
-    colour,
+    colours,
     level_match,
     players,
 )
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOURS",
     "SAMPLE_RATE",
-    "colour",
+    "colours",
     "level_match",
     "players",
     "spectra",
@@ -106,9 +106,9 @@ def waveforms(
     if shown == 0:
         raise InputError(f"Nothing to draw: the signals end before {start} s.")
     scale, unit = (1e3, "ms") if shown < 0.5 else (1.0, "s")
-    for position, (label, x) in enumerate(sounds.items()):
+    for (label, x), colour in zip(sounds.items(), colours(sounds), strict=True):
         t = (first + np.arange(len(x[first:last]))) / sample_rate * scale
-        ax.plot(t, x[first:last], label=label, color=colour(label, position), linewidth=1.4)
+        ax.plot(t, x[first:last], label=label, color=colour, linewidth=1.4)
     ax.set(xlabel=f"Time ({unit})", ylabel="Amplitude")
     ax.margins(x=0)
     _legend(ax, len(sounds))
@@ -125,7 +125,8 @@ def spectra(
 ) -> None:
     """Draw the magnitude spectra of signals (time,): dB over a logarithmic frequency axis in Hz."""
     top = floor_db
-    for position, (label, x) in enumerate(checked_signals(signals).items()):
+    sounds = checked_signals(signals)
+    for (label, x), colour in zip(sounds.items(), colours(sounds), strict=True):
         frequencies, level = magnitude_spectrum(x, sample_rate)
         kept = (frequencies >= low) & (frequencies <= high)
         if not kept.any():
@@ -134,7 +135,7 @@ def spectra(
             frequencies[kept],
             level[kept],
             label=label,
-            color=colour(label, position),
+            color=colour,
             linewidth=1.2,
         )
         top = max(top, float(level[kept].max()))
@@ -144,7 +145,7 @@ def spectra(
     ax.set_xticks([], minor=True)
     ax.set(xlabel="Frequency (Hz)", ylabel="Level (dB)", xlim=(low, high))
     ax.set_ylim(floor_db, top + 6)
-    _legend(ax, len(signals))
+    _legend(ax, len(sounds))
 
 
 def training_curve(ax: Axes, history: History) -> None:
