@@ -29,7 +29,7 @@ COLOURS = {
     "sim-muff": "#b9439a",
     "sim-crunch": "#ad8d1f",
     "sim-lead": "#f0386b",
-    "sim-metal": "#12858a",
+    "sim-metal": "#773df4",
 }
 OTHER_COLOURS = ("#ea6e1b", "#235dee", "#3da25e", "#b9439a", "#ad8d1f", "#85858c")
 _PEAK = 0.99  # full scale less what the encoder may add
