@@ -155,7 +155,7 @@ def save_model(
     """Write the weights as safetensors, with the sizes, sample rate (Hz) and settings beside them.
 
     `settings` is anything JSON can hold (how the model was trained). The file is written beside
-    `path` and renamed, so that it is whole or absent.
+    `path` and renamed, so that it is whole or absent. Raises `InputError` when it cannot be written.
     """
     metadata = {
         "format": FORMAT,
@@ -167,7 +167,10 @@ def save_model(
     }
     tensors = {k: v.detach().to("cpu").contiguous() for k, v in model.state_dict().items()}
     with write_beside(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # a full disk, for example
+            raise InputError(f"Cannot write {path}: {error}.") from error
 
 
 def load_model(path: str | Path) -> AmpLSTM:

@@ -1,9 +1,9 @@
 """The picture in the README: what goes in, what the device makes of it, what a model makes of it.
 
-    python -m tinyamp.picture        # trains a model for a minute or two, then draws what it heard
+    python -m tinyamp.picture
 
-Nothing in it is drawn by hand: the curves are the test excerpt, and the figures in its titles are
-measured on it.
+Nothing in it is drawn by hand: the curves are the test excerpt through the device and through the
+model that ships, and the figures in its titles are measured on it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import numpy as np
 
 from tinyamp.book import ROOT
 from tinyamp.data import Recording, load_excerpt
-from tinyamp.files import InputError, write_beside
+from tinyamp.files import InputError, data_folder, write_beside
 from tinyamp.losses import esr
-from tinyamp.model import AmpLSTM, process
-from tinyamp.presets import PRESETS
+from tinyamp.model import load_model, process
 from tinyamp.show import COLOURS, use_style
-from tinyamp.train import train
 
 DEVICE = "sim-muff"
 PICTURE = ROOT / "book" / "_static" / "picture.svg"
@@ -64,7 +62,7 @@ def draw(recording: Recording, prediction: np.ndarray, parameters: int, path: Pa
             label="device",
         )
         wet.plot(t, prediction[part], color=COLOURS["unpruned"], linewidth=1.7, label="model")
-        wet.set_title(f"The device and its model, {parameters} parameters: error {error:.1%}")
+        wet.set_title(f"The device and its model, {parameters} parameters: error {error:.2%}")
         wet.set(xlabel="Time (ms)")
         wet.legend(loc="upper right", ncols=2, borderaxespad=0, bbox_to_anchor=(1, 1.02))
         for axes in (dry, wet):
@@ -76,11 +74,9 @@ def draw(recording: Recording, prediction: np.ndarray, parameters: int, path: Pa
 
 
 def main() -> int:
-    """Train a small model of the simulated fuzz, and draw it; returns the exit code."""
+    """Draw what the model of the simulated fuzz hears; returns the exit code."""
     try:
-        model = AmpLSTM(32)
-        sets = [load_excerpt(DEVICE, split) for split in ("train", "validation")]
-        train(model, *sets, PRESETS["laptop"])
+        model = load_model(data_folder() / "models" / f"{DEVICE}-32.safetensors")
         test = load_excerpt(DEVICE, "test")
         parameters = sum(weights.numel() for weights in model.parameters())
         draw(test, process(model, test.input), parameters, PICTURE)
