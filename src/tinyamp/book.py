@@ -27,17 +27,18 @@ _METADATA = {
     "language_info": {"name": "python"},
 }
 _SETUP = """\
-# In Colab: fetch the book's code, data and the packages that Colab lacks. Elsewhere: nothing.
+# In Colab: fetch the book and the packages that Colab lacks. Elsewhere: nothing.
 import sys
 
 if "google.colab" in sys.modules:
     import os
     import subprocess
 
+    address = "{url}"
     here = "/content/{name}"
     if not os.path.isdir(here):
         clone = ["git", "clone", "--quiet", "--depth=1", "--branch={branch}"]
-        subprocess.run([*clone, "{url}", here], check=True)
+        subprocess.run([*clone, address, here], check=True)
     sys.path.insert(0, f"{{here}}/src")
     os.chdir(f"{{here}}/book")
     from tinyamp.book import install_missing

@@ -64,7 +64,7 @@ PRESETS = {
     "laptop": TrainSettings(
         epochs=42,
         segments_per_epoch=120,  # a minute of audio: the cost does not grow with the set
-        batch_size=8,  # quality comes from the number of updates, and these are 8 times cheaper
+        batch_size=8,  # quality comes from the number of updates, and these cost a fraction
         chunk=1024,  # twice the updates for the same work
         learning_rate=1e-2,  # 5e-3 ended at several times the error after as many updates
         schedule="cosine",  # knows when the budget ends; the plateau rule wants hundreds of epochs
