@@ -207,9 +207,15 @@ BAD_ARGUMENTS = {
     "two sources": (["train", "--device", "sim-muff", "--input", "dry.wav"], "not both"),
     "hidden size": (["train", "--device", "sim-muff", "--hidden-size", "0"], "1 or more"),
     "huge hidden size": (["train", "--device", "sim-muff", "--hidden-size", "9999"], "from 1 to"),
-    "epochs": (["train", "--device", "sim-muff", "--epochs", "many"], "invalid .*: 'many'"),
+    "epochs": (["train", "--device", "sim-muff", "--epochs", "many"], "number, but is 'many'"),
     "seed": (["train", "--device", "sim-muff", "--seed", "-1"], "--seed"),
     "seconds": (["train", "--device", "sim-muff", "--seconds", "nan"], "above 0 seconds"),
+    "seconds in words": (["train", "--device", "sim-muff", "--seconds", "x"], "number of seconds"),
+    "channel": (["data", "check", "dry.wav", "wet.wav", "--channel", "-1"], "but is '-1'"),
+    "no run's name": (["train", "--device", "sim-muff", "--out", ""], "--out: is an empty name"),
+    "no model's name": (["process", "", "dry.wav", "o.wav"], "model: is an empty name"),
+    "no input's name": (["data", "check", "", "wet.wav"], "input: is an empty name"),
+    "a run in a file": (["train", "--device", "sim-muff", "--out", "dry.wav/x"], "Cannot write in"),
     "few seconds": (["train", "--device", "sim-muff", "--seconds", "0.2"], "at least one segment"),
     "many seconds": (["train", "--device", "sim-muff", "--seconds", "99"], "data make"),
     "both ways": (["train", "--device", "sim-muff", "--resume", "--overwrite"], "not allowed with"),
@@ -241,6 +247,39 @@ def test_bad_arguments(capsys, folder: Path, case: str) -> None:
     refused(capsys, folder, argv, says)
 
 
+def test_overwrite_keeps_the_old_run_when_the_new_one_is_refused(capsys, folder: Path) -> None:
+    argv = ["train", "--device", "sim-muff", "--out", "run", "--overwrite"]
+    Path("run").mkdir()
+    for name in cli_train.RUN_FILES:
+        Path("run", name).write_bytes(b"of the old run")
+    refused(capsys, folder, [*argv, "--hidden-size", "9999"], "from 1 to 4096")
+    refused(capsys, folder, [*argv, "--seconds", "0.2"], "at least one segment")
+    if not torch.cuda.is_available():
+        refused(capsys, folder, [*argv, "--processor", "cuda"], "'cuda' cannot be used here")
+
+
+def test_a_short_recording_is_called_short_not_silent(capsys, folder: Path) -> None:
+    _write("dry.wav", DRY[:1] + 0.5)
+    refused(capsys, folder, ["data", "check", "dry.wav", "dry.wav"], "1 samples .* one segment")
+
+
+def test_a_channel_of_many(capsys, folder: Path) -> None:
+    _write("six.wav", np.stack([gain * DRY for gain in (0.1, 0.2, 0.9, 0.3, 0.4, 0.5)], 1))
+    argv = ["process", "model.safetensors", "six.wav", "out.wav"]
+    says = "number 2 .*would be used.*--channel 2"
+    refused(capsys, folder, argv, says)
+    refused(capsys, folder, [*argv, "--channel", "6"], "has 6 channels")
+    run(capsys, *argv, "--channel", "2")
+    expected = process(load_model("model.safetensors"), (0.9 * DRY).astype(np.float32))
+    np.testing.assert_allclose(read_audio("out.wav")[0], expected, atol=2**-22)
+
+
+def test_a_target_that_is_the_input_is_a_warning(capsys, folder: Path) -> None:
+    assert main(["data", "check", "dry.wav", "dry.wav"]) == 0
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"tinyamp: warning: dry\.wav is the same signal as dry\.wav; [^\n]*\n", err)
+
+
 def test_output_that_is_a_folder(capsys, folder: Path) -> None:
     Path("out.wav").mkdir()
     refused(capsys, folder, ["process", "model.safetensors", "dry.wav", "out.wav"], "is a folder")
@@ -254,6 +293,9 @@ def test_a_link_to_the_input_is_the_input(capsys, folder: Path) -> None:
 
 def test_data_folder_that_is_not_there(capsys, folder: Path, monkeypatch) -> None:
     monkeypatch.setenv("TINYAMP_DATA", "nowhere")
+    refused(capsys, folder, ["data", "list"], "TINYAMP_DATA names nowhere")
+    assert main(["data", "list"]) == 2
+    assert capsys.readouterr().out == ""  # no half of a table
     refused(capsys, folder, ["train", "--device", "sim-muff"], "TINYAMP_DATA names nowhere")
 
 
@@ -298,6 +340,7 @@ def test_full_disk_while_processing(capsys, folder: Path, monkeypatch) -> None:
         (KeyboardInterrupt(), 130, "interrupted.*--resume goes on"),
         (OSError(28, "No space left on device", "x"), 1, "x: No space left on device"),
         (MemoryError(), 1, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), 1, "not enough mem"),
     ],
 )
 def test_failures_on_the_way(capsys, folder, monkeypatch, error, code: int, says: str) -> None:
@@ -661,6 +704,14 @@ def test_output_into_a_closed_pipe(folder: Path) -> None:
     command = f"{sys.executable} -m tinyamp data list | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has another shell.")
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed(folder: Path, closed: str) -> None:
+    command = f"{sys.executable} -m tinyamp data list {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_all_simulated_devices_can_be_chosen() -> None:

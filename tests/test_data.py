@@ -221,6 +221,10 @@ def test_load_prefers_the_full_set(folders: Path) -> None:
         load_full("sim-lead", "train")
     put(full / "input.flac", DRY)
     put(full / "sim-lead-target.flac", WET)
+    assert load("sim-lead", "train").seconds == 1.0  # not whole yet: its parts are not mixed in
+    for split in ("validation", "test"):
+        put(full.parent / split / "input.flac", DRY)
+        put(full.parent / split / "sim-lead-target.flac", WET)
     assert load("sim-lead", "train").seconds == load_full("sim-lead", "train").seconds == 2.0
     assert load("sim-lead", "train", source="excerpt").seconds == 1.0
     assert load("sim-lead", "train", seconds=0.75).seconds == 0.75
@@ -253,4 +257,4 @@ def test_a_damaged_set_is_reported(folders: Path) -> None:
     put(folders / "made/full/train/input.flac", DRY)
     (folders / "made/full/train/sim-muff-target.flac").write_bytes(b"fLaC")
     with pytest.raises(InputError, match=r"sim-muff-target\.flac cannot be read"):
-        load("sim-muff", "train")
+        load_full("sim-muff", "train")

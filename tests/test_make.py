@@ -81,9 +81,14 @@ def test_a_changed_or_lost_file_is_made_again(tmp_path: Path) -> None:
 
 
 def test_another_input_takes_all_targets_with_it(tmp_path: Path, monkeypatch) -> None:
-    """A target of an input that is gone would be silently wrong."""
+    """A target of an input that is gone would be silently wrong; so would losing it unasked."""
     run(tmp_path, ["sim-muff", "sim-lead"])
-    assert run(tmp_path, seed=1) == MUFF
+    before = sorted(tmp_path.rglob("*"))
+    for other in ({"seed": 1}, {"seconds": {"train": 0.7, "test": 0.5}}):
+        with pytest.raises(InputError, match=r"--overwrite"):
+            run(tmp_path, **other)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert run(tmp_path, seed=1, overwrite=True) == MUFF
     assert not list(tmp_path.rglob("sim-lead*"))
     ledger = json.loads((tmp_path / LEDGER).read_text())["files"]
     assert ledger["train/input.flac"]["seed"] == 1

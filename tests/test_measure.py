@@ -86,6 +86,8 @@ def test_settling_that_cannot_be_said() -> None:
         settling_time(np.cumsum, duration=0.1)
     with pytest.raises(InputError, match="no finite response"):
         settling_time(np.zeros_like, duration=0.1)
+    with pytest.raises(InputError, match="below 0 dB"):
+        settling_time(lambda x: x, duration=0.1, level_db=3.0)
 
 
 def test_the_impulse_is_as_described() -> None:

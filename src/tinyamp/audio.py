@@ -114,9 +114,10 @@ def _one_channel(samples: np.ndarray, path: Path, channel: int | str | None) -> 
         levels = 10 * np.log10(power + 1e-20)
         best = int(np.argmax(power))
         names = ["left", "right"] if count == 2 else [str(n) for n in range(count)]
+        chosen = f"the {names[best]} one" if count == 2 else f"number {best} (counted from 0)"
         listed = ", ".join(f"{n} {level:.1f} dB" for n, level in zip(names, levels, strict=True))
         raise InputError(
-            f"{path} has {count} channels ({listed}) and one is needed: the {names[best]} one "
+            f"{path} has {count} channels ({listed}) and one is needed: {chosen} "
             f"would be used, as the loudest; say so with channel={best} (--channel "
             f"{names[best]}), choose another, or average them with channel='mix' (--channel mix)."
         )
@@ -194,7 +195,8 @@ def read_audio(
             f"{path} says that its sample rate is {rate} Hz; expected {RATES[0]} to {RATES[1]} Hz."
         )
     low, high = float(x.min()), float(x.max())
-    if high - low < 2 * SILENCE and not allow_silence:
+    # One sample alone is short, not silent: for the caller to judge.
+    if len(x) > 1 and high - low < 2 * SILENCE and not allow_silence:
         raise InputError(f"{path} is silent from end to end; check the cable and the export.")
     if max(high, -low) > LOUDEST:
         raise InputError(

@@ -113,7 +113,8 @@ def netlist(device: str, controls: Controls | None = None) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"The netlist {path} cannot be read: {error}.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"The netlist {path} cannot be read: {reason}.") from None
     return with_knobs(text, vars(knobs))
 
 

@@ -25,6 +25,7 @@ examples:
 
 `tinyamp COMMAND --help` tells more, with examples.
 """
+NO_MEMORY = "there is not enough memory for this; use a smaller model or a shorter recording."
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +57,13 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"tinyamp: warning: {message}", file=sys.stderr)
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Whether torch could not get memory: its GPU error has a name, its CPU error only a text."""
+    return type(error).__name__ == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
 def _fail(message: object, code: int) -> int:
     text = " ".join(str(message).split())  # one line, whatever a library put into it
     print(f"tinyamp: error: {text}", file=sys.stderr)
@@ -71,13 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.run is None:
         args.help.print_help()
         return 0
-    args.progress = not getattr(args, "quiet", False) and sys.stderr.isatty()
+    quiet = getattr(args, "quiet", False)
+    args.progress = not quiet and sys.stderr is not None and sys.stderr.isatty()
     with warnings.catch_warnings():
         warnings.filterwarnings("always", module=r"tinyamp\b")
         warnings.showwarning = _show_warning
         try:
             args.run(args)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it is None when it was closed before the start
+                sys.stdout.flush()
         except InputError as error:
             return _fail(error, 2)
         except KeyboardInterrupt:
@@ -87,15 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except MemoryError:
-            return _fail("there is not enough memory for this; use a shorter recording.", 1)
+            return _fail(NO_MEMORY, 1)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             return _fail(f"{place}{error.strerror or error}.", 1)
         except Exception as error:
             # Named, not imported, as that would load torch: a diverged run, a full disk.
-            if type(error).__name__ not in ("DivergedError", "SafetensorError"):
-                raise
-            return _fail(error, 1)
+            if type(error).__name__ in ("DivergedError", "SafetensorError"):
+                return _fail(error, 1)
+            if _out_of_memory(error):
+                return _fail(NO_MEMORY, 1)
+            raise
     return 0
 
 

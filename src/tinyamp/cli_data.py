@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyamp.align import TOLERANCE, estimate_alignment
 from tinyamp.audio import SAMPLE_RATE, count_clipped
-from tinyamp.cli_options import RAW, add_pair_options, natural, pair_options, positive
+from tinyamp.cli_options import RAW, add_pair_options, natural, pair_options, path, positive
 from tinyamp.data import AUTHORS, SIMULATED, SPLITS, find_pair, read_pair, root_folder
 
 DATA_EPILOG = """\
@@ -25,8 +25,9 @@ examples:
   tinyamp data make                        all four devices: 342 s, 84 s and 64 s of audio each
   tinyamp data make --device sim-metal --short
 
-A run that was stopped goes on where it was: give the same command again. The sets are kept in
-data/made/full, or in the folder that the environment variable TINYAMP_MADE names.
+A run that was stopped goes on where it was: give the same command again. All devices share one
+input; another length or seed needs --overwrite, which removes the targets of the old one.
+The sets are kept in data/made/full, or in "full" in the folder that TINYAMP_MADE names.
 """
 FETCH_EPILOG = """\
 examples:
@@ -58,7 +59,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     below = data.add_subparsers(title="commands", metavar="COMMAND")
 
     listing = below.add_parser(
-        "list", aliases=["info"], help="show which sets are on this machine, and where"
+        "list",
+        aliases=["info"],
+        help="show which sets are on this machine, and where",
+        description="Show how long the sets on this machine are, and where they are.",
     )
     listing.set_defaults(run=run_list)
 
@@ -69,7 +73,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         epilog=MAKE_EPILOG,
         formatter_class=RAW,
     )
-    make.add_argument("--device", choices=("all", *SIMULATED), default="all")
+    make.add_argument("--device", choices=("all", *SIMULATED), default="all", help="default: all")
     make.add_argument("--short", action="store_true", help="train set of 163 s instead of 342 s")
     make.set_defaults(
         run=run_make, interrupted="Finished files stay: the same command makes the rest."
@@ -108,8 +112,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         epilog=CHECK_EPILOG,
         formatter_class=RAW,
     )
-    check.add_argument("input", help="the dry signal, WAV or FLAC")
-    check.add_argument("target", help="what the device made of it")
+    check.add_argument("input", type=path, help="the dry signal, WAV or FLAC")
+    check.add_argument("target", type=path, help="what the device made of it")
     check.add_argument(
         "--sample-rate", type=positive, default=SAMPLE_RATE, help="of the model, in Hz"
     )
@@ -121,7 +125,7 @@ def run_list(args: argparse.Namespace) -> None:
     """Print one line for each device and source."""
     import soundfile
 
-    print(f"{'device':<12}{'source':<10}" + "".join(f"{split:>12}" for split in SPLITS))
+    lines = [f"{'device':<12}{'source':<10}" + "".join(f"{split:>12}" for split in SPLITS)]
     for device in SIMULATED + AUTHORS:
         sources = ("authors",) if device in AUTHORS else ("excerpt", "full")
         for source in sources:
@@ -132,9 +136,9 @@ def run_list(args: argparse.Namespace) -> None:
                     cells.append(f"{soundfile.info(str(pair[1])).duration:.1f} s" if pair else "-")
                 except soundfile.SoundFileError:
                     cells.append("damaged")
-            print(f"{device:<12}{source:<10}" + "".join(f"{cell:>12}" for cell in cells))
-    for source in ("excerpt", "full", "authors"):
-        print(f"{source}: {root_folder(source)}")
+            lines.append(f"{device:<12}{source:<10}" + "".join(f"{cell:>12}" for cell in cells))
+    lines += [f"{source}: {root_folder(source)}" for source in ("excerpt", "full", "authors")]
+    print("\n".join(lines))
 
 
 def run_make(args: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from tinyamp.cli_options import (
     add_source,
     check_source,
     pair_options,
+    path,
     positive,
 )
 from tinyamp.data import SPLITS, Recording, load, read_pair
@@ -52,7 +52,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         epilog=EVALUATE_EPILOG,
         formatter_class=RAW,
     )
-    evaluate.add_argument("model", help="a .safetensors file that `tinyamp train` wrote")
+    evaluate.add_argument("model", type=path, help="a .safetensors file that `tinyamp train` wrote")
     add_source(evaluate)
     evaluate.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     add_pair_options(evaluate)
@@ -66,9 +66,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         epilog=PROCESS_EPILOG,
         formatter_class=RAW,
     )
-    process.add_argument("model", help="a .safetensors file that `tinyamp train` wrote")
-    process.add_argument("input", type=Path, help="the dry recording, WAV or FLAC")
-    process.add_argument("output", type=Path, help="the file to write, .wav or .flac")
+    process.add_argument("model", type=path, help="a .safetensors file that `tinyamp train` wrote")
+    process.add_argument("input", type=path, help="the dry recording, WAV or FLAC")
+    process.add_argument("output", type=path, help="the file to write, .wav or .flac")
     add_pair_options(process, pair=False)
     process.add_argument(
         "--block-size", type=positive, default=65_536, help="samples at a time; same sound"
@@ -165,7 +165,7 @@ def _check_output(args: argparse.Namespace) -> None:
         raise InputError(f"{out} must end in .wav or .flac, which says how it is to be written.")
     if out.is_dir():
         raise InputError(f"{out} is a folder; name the file to write.")
-    for other in (args.input, Path(args.model)):
+    for other in (args.input, args.model):
         if out.exists() and other.exists() and os.path.samefile(out, other):
             raise InputError(f"{out} is also what is read; choose another name for the output.")
     if out.exists() and not args.overwrite:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from tinyamp.audio import CHANNELS
 from tinyamp.data import AUTHORS, SIMULATED
 from tinyamp.files import InputError
 
@@ -11,9 +13,16 @@ RAW = argparse.RawDescriptionHelpFormatter
 DEVICES = SIMULATED + AUTHORS
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, but is {text!r}") from None
+
+
 def positive(text: str) -> int:
     """A whole number from 1."""
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, but is {value}")
     return value
@@ -21,7 +30,7 @@ def positive(text: str) -> int:
 
 def natural(text: str) -> int:
     """A whole number from 0, as a seed is."""
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, but is {value}")
     return value
@@ -29,17 +38,42 @@ def natural(text: str) -> int:
 
 def duration(text: str) -> float:
     """A number of seconds above 0."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, but is {text!r}") from None
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"must be above 0 seconds, but is {text}")
     return value
 
 
+def path(text: str) -> Path:
+    """The name of a file or folder. Empty, as from an unset shell variable, is an error."""
+    if not text:
+        raise argparse.ArgumentTypeError("is an empty name")
+    return Path(text)
+
+
+def channel(text: str) -> int | str:
+    """ "left", "right", "mix", or the number of a channel, from 0."""
+    if text in CHANNELS:
+        return text
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"must be left, right, mix or a number counted from 0, but is {text!r}"
+    )
+
+
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a device or a pair of files."""
     parser.add_argument("--device", choices=DEVICES, help="a device whose recordings are at hand")
-    parser.add_argument("--input", help="your own recording: the dry signal, WAV or FLAC")
-    parser.add_argument("--target", help="your own recording: what the device made of it")
+    parser.add_argument(
+        "--input", type=path, help="your own recording: the dry signal, WAV or FLAC"
+    )
+    parser.add_argument(
+        "--target", type=path, help="your own recording: what the device made of it"
+    )
 
 
 def check_source(args: argparse.Namespace) -> None:
@@ -55,8 +89,9 @@ def add_pair_options(parser: argparse.ArgumentParser, *, pair: bool = True) -> N
     """Add the options that say how to read a recording; `pair` adds those for two files."""
     parser.add_argument(
         "--channel",
-        choices=("left", "right", "mix"),
-        help="which channel of a stereo file to use (mix: their average)",
+        type=channel,
+        metavar="{left,right,mix,N}",
+        help="which channel to use of a file with several (mix: their average; N counts from 0)",
     )
     parser.add_argument(
         "--resample", action="store_true", help="convert another sample rate to the model's"

@@ -6,6 +6,7 @@ PyTorch takes seconds to load, so it is imported where it is needed, not above.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tinyamp.cli_options import (
     duration,
     natural,
     pair_options,
+    path,
     positive,
 )
 from tinyamp.data import SEGMENT, Recording, load, read_pair
@@ -36,7 +38,7 @@ VALIDATION_SHARE = 0.15
 
 TRAIN_EPILOG = """\
 examples:
-  tinyamp train --device sim-muff                     a minute or two, on the excerpt that ships
+  tinyamp train --device sim-muff                     about three minutes, on the excerpt that ships
   tinyamp train --device sim-metal --hidden-size 64 --preset paper --out runs/metal64
   tinyamp train --input dry.wav --target amp.wav --fix-alignment --out runs/my-amp
   tinyamp train --device sim-muff --out runs/muff --resume
@@ -56,8 +58,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         formatter_class=RAW,
     )
     add_source(train)
-    train.add_argument("--validation-input", help="a second pair for validation; without one,")
-    train.add_argument("--validation-target", help="the last 15%% of the recording are split off")
+    train.add_argument("--validation-input", type=path, help="a second dry signal, for validation")
+    train.add_argument(
+        "--validation-target", type=path, help="and its target (without: the recording's last 15%%)"
+    )
     add_pair_options(train)
     train.add_argument(
         "--sample-rate", type=positive, default=SAMPLE_RATE, help="of the model, in Hz"
@@ -67,7 +71,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--seconds", type=duration, help="train on the first SECONDS only")
     train.add_argument("--epochs", type=positive, help="default: the preset's")
     train.add_argument("--seed", type=natural, default=0, help="of the weights and the shuffling")
-    train.add_argument("--out", type=Path, help="folder of the run (default: runs/DEVICE-SIZE)")
+    train.add_argument("--out", type=path, help="folder of the run (default: runs/NAME-SIZE)")
     train.add_argument(
         "--processor",
         choices=("auto", "cpu", "cuda", "mps"),
@@ -123,9 +127,14 @@ def _prepare_folder(folder: Path, args: argparse.Namespace) -> None:
             f"{folder} holds a run already; go on with it with --resume, replace it with "
             "--overwrite, or choose another --out."
         )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # better now than after the first epoch
+    except OSError as error:
+        raise InputError(f"Cannot write into {folder}: {error.strerror or error}.") from error
     if args.overwrite:
-        for path in there:
-            path.unlink()
+        for file in there:
+            file.unlink()
     elif args.resume and not (folder / "checkpoint.safetensors").exists():
         print(f"There is no checkpoint in {folder}; starting from the beginning.")
 
@@ -137,7 +146,7 @@ def run_train(args: argparse.Namespace) -> None:
     from tinyamp.losses import esr
     from tinyamp.model import AmpLSTM, process, save_model
     from tinyamp.presets import with_changes
-    from tinyamp.train import train
+    from tinyamp.train import pick_device, train
 
     settings = with_changes(args.preset, epochs=args.epochs, seed=args.seed)
     if len(train_set) < settings.segment_length:
@@ -145,8 +154,10 @@ def run_train(args: argparse.Namespace) -> None:
             f"Training needs at least one segment of {settings.segment_length} samples, and there "
             f"are {len(train_set)}; record more or give more --seconds."
         )
+    # All that can be refused is refused before `_prepare_folder`, which may delete an older run.
+    device = pick_device(None if args.processor == "auto" else args.processor)
     model = AmpLSTM(args.hidden_size, seed=args.seed, sample_rate=args.sample_rate)
-    name = args.device or Path(args.target).stem
+    name = args.device or args.target.stem
     folder = args.out or Path("runs") / f"{name}-{args.hidden_size}"
     _prepare_folder(folder, args)
     history = train(
@@ -157,13 +168,14 @@ def run_train(args: argparse.Namespace) -> None:
         folder=folder,
         resume=args.resume,
         progress=args.progress,
-        device=None if args.processor == "auto" else args.processor,
+        device=device.type,
     )
     model = model.to("cpu")
     about = {"data": train_set.name, "preset": args.preset, "train": asdict(settings)}
     save_model(model, folder / "model.safetensors", settings=about)
     measured, what = (test_set, "test") if test_set else (validation_set, "validation")
     ratio = esr(measured.target, process(model, measured.input))
+    print(f"trained on        {train_set.name}, {train_set.seconds:.1f} s")
     print(f"model             {folder / 'model.safetensors'}")
     print(f"validation loss   {history.best_loss:.5f} (epoch {history.best_epoch.epoch})")
     print(f"{what + ' ESR':<18}{100 * ratio:.2f} %")

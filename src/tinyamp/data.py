@@ -109,8 +109,9 @@ def read_pair(
     `expected_rate` Hz (`None` takes any rate that the two files share), `trim` cuts the longer file
     to the length of the shorter, `fix_alignment` shifts and turns the target. Without them, each
     of these differences raises `InputError`, except a lag or inverted polarity, which is a
-    `DataWarning`, as is clipping. Raises `InputError` for all else that cannot be used: see
-    `tinyamp.audio.read_audio`; also for less than one segment of half a second.
+    `DataWarning`, as are clipping and a target that is the input itself. Raises `InputError` for
+    all else that cannot be used: see `tinyamp.audio.read_audio`; also for less than one segment of
+    half a second.
     """
     input_path, target_path = Path(input_path), Path(target_path)
     wanted = expected_rate if resample else None
@@ -145,8 +146,15 @@ def read_pair(
 
 
 def _aligned(recording: Recording, source: Path, target: Path, mend: bool) -> Recording:
-    """Warn of a lag or inverted polarity, or mend them."""
+    """Warn of a target that is the input; warn of a lag or inverted polarity, or mend them."""
     rate = recording.sample_rate
+    if np.array_equal(recording.input, recording.target):
+        warnings.warn(
+            f"{target} is the same signal as {source}; was the device's output recorded?",
+            DataWarning,
+            stacklevel=3,
+        )
+        return recording
     alignment = estimate_alignment(recording.input, recording.target, sample_rate=rate)
     if not alignment.clear:
         message = (
@@ -227,9 +235,10 @@ def load(
     """Load one split ("train", "validation", "test") of one device's data set.
 
     `device` is a simulated one ("sim-muff", …) or one of the authors' ("ht1", "muff"). `source`
-    "auto" takes the full set of a simulated device when it has been made, else the excerpt that
-    ships. `seconds` takes only the beginning. Raises `InputError` for unknown names, and when the
-    set is not there, with the command that makes or fetches it.
+    "auto" takes the full set of a simulated device when all three splits of it have been made,
+    else the excerpt that ships: splits of the two are never mixed. `seconds` takes only the
+    beginning. Raises `InputError` for unknown names, and when the set is not there, with the
+    command that makes or fetches it.
     """
     if device not in SIMULATED + AUTHORS:
         raise InputError(
@@ -242,11 +251,11 @@ def load(
     real = device in AUTHORS
     if source != "auto" and real != (source == "authors"):
         raise InputError(f"{device} has no data of source {source!r}; leave source at 'auto'.")
-    sources = ("authors",) if real else (("full", "excerpt") if source == "auto" else (source,))
-    pair, found = None, ""
-    for found in sources:
-        if pair := find_pair(device, split, found):
-            break
+    found = source
+    if source == "auto":
+        whole = all(find_pair(device, name, "full") for name in SPLITS)
+        found = "authors" if real else "full" if whole else "excerpt"
+    pair = find_pair(device, split, found)
     if pair is None:
         command = f"tinyamp data fetch {device}" if real else f"tinyamp data make --device {device}"
         raise InputError(

@@ -66,8 +66,8 @@ def make(
 
     `seconds` is the length of each split. Files are 16-bit FLAC at 44.1 kHz; the devices hear the
     input as it stands in its file, so that a pair is exact. What is there and was made the same way
-    stays, unless `overwrite`. Raises `InputError` for an unknown device or a folder that cannot be
-    written.
+    stays, unless `overwrite`. Raises `InputError` for an unknown device, a folder that cannot be
+    written, or when the sets there have another length or seed (unless `overwrite`).
     """
     root = Path(root)
     devices = tuple(circuits.DEVICES if devices is None else devices)
@@ -75,6 +75,8 @@ def make(
         if device not in circuits.DEVICES:
             known = ", ".join(circuits.DEVICES)
             raise InputError(f"There is no simulated device {device!r}; choose from {known}.")
+    # Before any work: a netlist that cannot be read is found out now.
+    netlists = {d: hashlib.sha256(circuits.netlist(d).encode()).hexdigest() for d in devices}
     ledger = {} if overwrite else _read_ledger(root)
     made: list[Path] = []
     jobs = [(split, device) for split in SPLITS if split in seconds for device in (None, *devices)]
@@ -89,13 +91,14 @@ def make(
                 recipe = {
                     "tinyamp": __version__,
                     "input": ledger[f"{split}/input.flac"]["sha256"],
-                    "netlist": hashlib.sha256(circuits.netlist(device).encode()).hexdigest(),
+                    "netlist": netlists[device],
                     **asdict(circuits.DEVICES[device].defaults),
                 }
             key = path.relative_to(root).as_posix()
             if _current(path, ledger.get(key), recipe):
                 continue
             if device is None:
+                _demand_same_set(root, split, ledger.get(key), recipe)
                 wave = guitar.split(split, seconds=seconds[split], seed=seed, progress=progress)
                 for target in source.parent.glob("*-target.flac"):
                     target.unlink()  # they belong to the input that is about to be replaced
@@ -106,6 +109,17 @@ def make(
             _write_ledger(root, ledger)
             made.append(path)
     return made
+
+
+def _demand_same_set(root: Path, split: str, entry: dict | None, recipe: dict) -> None:
+    """Refuse to replace an input of another length or seed: its targets would go with it."""
+    if entry and any(entry.get(name) != recipe[name] for name in ("seed", "seconds")):
+        raise InputError(
+            f"The {split} input in {root} has {entry.get('seconds'):g} s from seed "
+            f"{entry.get('seed')}, and {recipe['seconds']:g} s from seed {recipe['seed']} are "
+            "asked for; all devices share it. Pass overwrite=True (--overwrite) to replace it and "
+            "make the targets anew, or keep the sets apart with TINYAMP_MADE."
+        )
 
 
 def _write(path: Path, wave: np.ndarray) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.signal import welch
 
+from tinyamp.audio import SAMPLE_RATE
 from tinyamp.files import InputError
 
 Process = Callable[[np.ndarray], np.ndarray]
-SAMPLE_RATE = 44_100
 _SILENCE_DB = -200.0
 
 
@@ -147,9 +147,11 @@ def settling_time(
 
     The impulse is that of `impulse_response`; time counts from its start. The output has settled
     when its distance from the response to silence stays below `level_db` relative to the largest
-    distance. Raises `InputError` when there is no response, or it is not settled within the last
-    sample of `duration` seconds.
+    distance. Raises `InputError` when `level_db` is not negative, there is no response, or it is
+    not settled within the last sample of `duration` seconds.
     """
+    if not level_db < 0.0:
+        raise InputError(f"level_db must be below 0 dB, but {level_db} came.")
     response = np.abs(
         impulse_response(
             process,

@@ -155,7 +155,8 @@ def save_model(
     """Write the weights as safetensors, with the sizes, sample rate (Hz) and settings beside them.
 
     `settings` is anything JSON can hold (how the model was trained). The file is written beside
-    `path` and renamed, so that it is whole or absent. Raises `InputError` when it cannot be written.
+    `path` and renamed, so that it is whole or absent. Raises `InputError` when it cannot be
+    written.
     """
     metadata = {
         "format": FORMAT,
@@ -180,6 +181,8 @@ def load_model(path: str | Path) -> AmpLSTM:
     or version, of the wrong shapes, or that holds weights that are not finite.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name the model file in it.")
     if not path.is_file():
         raise InputError(f"There is no model file {path}.")
     try:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
+from tinyamp.audio import SAMPLE_RATE
 from tinyamp.files import InputError
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-SAMPLE_RATE = 44_100
 
 # At least 3:1 against white and against the dark page, and told apart with any colour vision:
 # tests/test_show.py measures both.

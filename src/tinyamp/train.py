@@ -92,6 +92,12 @@ def validation_loss(model: AmpLSTM, recording: Recording, settings: TrainSetting
     ).item()
 
 
+def _show(bar: tqdm, epoch: int, settings: TrainSettings, loss: float, history: History) -> None:
+    """Write the epoch, the last loss and the best validation loss behind the progress bar."""
+    best = "-" if history.best_epoch is None else f"{history.best_loss:.4f}"
+    bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{loss:.4f}", validation=best)
+
+
 def train(
     model: AmpLSTM,
     train_set: Recording,
@@ -157,16 +163,16 @@ def train(
                     batch = batch.to(torch_device)
                     losses += train_batch(model, optimizer, inputs[batch], targets[batch], settings)
                     bar.update(per_batch)
-                    bar.set_postfix(
-                        epoch=f"{epoch + 1}/{settings.epochs}",
-                        loss=f"{losses[-1]:.4f}",
-                        validation=f"{history.best_loss:.4f}",
-                    )
+                    _show(bar, epoch, settings, losses[-1], history)
                 if not all(torch.isfinite(p).all() for p in model.parameters()):
                     raise DivergedError("a weight stopped being finite")
             except DivergedError as error:
                 model.load_state_dict(best)
-                kept = f" The best weights so far are in {folder}." if folder else ""
+                kept = (
+                    f" The best weights so far are in {folder}."
+                    if folder and history.epochs
+                    else ""
+                )
                 raise DivergedError(
                     f"Training stopped in epoch {epoch + 1}: {error}.{kept} "
                     "Try a lower learning rate."
@@ -178,6 +184,7 @@ def train(
             seconds = time.perf_counter() - started
             mean_loss = float(np.mean(losses))
             history.epochs.append(Epoch(epoch + 1, mean_loss, validation, rate, seconds))
+            _show(bar, epoch, settings, losses[-1], history)
             if folder is not None:
                 save_checkpoint(folder, run, settings, model, optimizer, history, best)
     model.load_state_dict(best)
