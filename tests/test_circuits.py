@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyamp import circuits
+from tinyamp import circuits, guitar
 from tinyamp.circuits import DEVICES, Controls, downsample, netlist, simulate, solver, upsample
 from tinyamp.files import InputError
 from tinyamp.measure import settling_time
@@ -33,6 +33,16 @@ def plucked(seconds: float, peak: float = 10 ** (-5 / 20)) -> np.ndarray:
             x += level * np.sin(0.3 * k) / k * partial
     x += 1e-4 * np.random.default_rng(0).standard_normal(len(t))
     return (peak * x / np.abs(x).max()).astype(np.float32)
+
+
+def playing(seconds: float) -> np.ndarray:
+    """The loudest stretch of two seconds of the synthesised guitar, at playing level."""
+    x = guitar.perform(2.0, seed=1, instrument="guitar")
+    length = round(seconds * guitar.SAMPLE_RATE)
+    start = max(range(0, len(x) - length, 441), key=lambda k: np.sum(x[k : k + length] ** 2))
+    cut = x[start : start + length] * np.minimum(1, np.arange(length) / 220)  # 5 ms to fade in
+    cut *= np.minimum(1, np.arange(length)[::-1] / 220)
+    return cut * (10 ** (-5 / 20) / np.abs(cut).max())
 
 
 def error_ratio(wanted: np.ndarray, found: np.ndarray) -> float:
@@ -80,7 +90,7 @@ def ngspice(deck: str, wide: np.ndarray, rate: float, folder: Path) -> np.ndarra
 def test_ngspice_agrees(device: str, controls: Controls | None, tmp_path: Path) -> None:
     if shutil.which("ngspice") is None:
         pytest.skip("ngspice is missing: apt-get install ngspice")
-    x = plucked(0.105)
+    x = playing(0.11)
     rate = float(RATE * OVERSAMPLING)
     wide = upsample(x, OVERSAMPLING)
     reference = downsample(ngspice(netlist(device, controls), wide, rate, tmp_path), OVERSAMPLING)

@@ -685,7 +685,11 @@ def test_an_interrupt(folder: Path) -> None:
     """Ctrl-C during training: exit code 130, one line, and a checkpoint to go on from."""
     argv = [sys.executable, "-m", "tinyamp", "train", "--device", "sim-muff", "--out", "run"]
     argv += ["--hidden-size", "3", "--preset", "paper", "--epochs", "1000000"]
-    running = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    # A shell that runs the tests in the background has its children ignore Ctrl-C: undo that.
+    running = subprocess.Popen(
+        argv, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **pipes
+    )
     checkpoint = Path("run/checkpoint.safetensors")
     while not checkpoint.exists() and running.poll() is None:
         time.sleep(0.05)
