@@ -41,6 +41,7 @@ _CSS = """<style>
 .tinyamp-player>span{flex:1 1 9.5rem;border-left:.3rem solid;padding-left:.6rem;line-height:1.35;
 font-size:.95rem;font-weight:600}
 .tinyamp-player audio{flex:3 1 15rem;min-width:0;width:100%;height:2.5rem}
+.tinyamp-player small{white-space:nowrap}
 .tinyamp-players small{font-size:.8rem;font-weight:400;opacity:.75;line-height:1.4}
 </style>"""
 
