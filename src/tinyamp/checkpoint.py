@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tinyamp.data import Recording
 from tinyamp.files import InputError, write_beside
-from tinyamp.model import AmpLSTM, save_model
+from tinyamp.model import AmpLSTM, read_tensors, save_model
 from tinyamp.presets import Epoch, History, TrainSettings
 
 Weights = dict[str, torch.Tensor]
@@ -27,15 +27,65 @@ def weights_of(model: AmpLSTM) -> Weights:
 
 
 def fingerprint(
-    model: AmpLSTM, settings: TrainSettings, train_set: Recording, validation_set: Recording
+    model: AmpLSTM,
+    settings: object,
+    train_set: Recording,
+    validation_set: Recording,
+    tensors: Mapping[str, torch.Tensor] | None = None,
 ) -> str:
-    """A digest of all that decides how a run goes on, so that no checkpoint of another is used."""
+    """A digest of all that decides how a run goes on, so that no checkpoint of another is used.
+
+    `settings` is a dataclass that JSON can hold; `tensors` are masks or weights that matter too.
+    """
     digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
     digest.update(f"{model.hidden_size} {model.input_size} {model.sample_rate}".encode())
     for recording in (train_set, validation_set):
         for array in (recording.input, recording.target):
             digest.update(np.ascontiguousarray(array).tobytes())
+    for name, tensor in (tensors or {}).items():
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def state_tensors(model: AmpLSTM, optimizer: torch.optim.Adam) -> Weights:
+    """The weights as `last.…` and Adam's step and two moments as `adam.…`."""
+    tensors = {f"last.{k}": v for k, v in weights_of(model).items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"adam.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    return tensors
+
+
+def part(tensors: Weights, prefix: str) -> Weights:
+    """Those of `tensors` whose name begins with `prefix`, without it."""
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def restore_state(model: AmpLSTM, optimizer: torch.optim.Adam, tensors: Weights) -> None:
+    """Set model and optimiser to what `state_tensors` returned."""
+    model.load_state_dict(part(tensors, "last."))
+    for name, parameter in model.named_parameters():
+        optimizer.state[parameter] = {
+            key: tensors[f"adam.{key}.{name}"].to(parameter.device if key != "step" else "cpu")
+            for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+
+
+def read_checkpoint(path: Path, run: str) -> tuple[Weights, dict[str, str]]:
+    """Tensors and metadata of a checkpoint.
+
+    Raises `InputError` for a file that cannot be read or that belongs to another `run`.
+    """
+    try:
+        tensors, metadata = read_tensors(path)
+    except InputError as error:
+        raise InputError(f"{error} Delete its folder and start anew.") from error
+    if metadata.get("run") != run:
+        raise InputError(
+            f"{path} belongs to a run with other settings, sizes or recordings; "
+            "resume with the same ones, or choose another folder."
+        )
+    return tensors, metadata
 
 
 def save_checkpoint(
@@ -52,11 +102,8 @@ def save_checkpoint(
     The checkpoint alone is what a run resumes from; it holds the last and the best weights, Adam's
     moments and the history in one file that is renamed into place, so no two can disagree.
     """
-    tensors = {f"last.{k}": v for k, v in weights_of(model).items()}
+    tensors = state_tensors(model, optimizer)
     tensors |= {f"best.{k}": v for k, v in best.items()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items():  # Adam: step and two moments
-            tensors[f"adam.{key}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     epochs = [asdict(e) for e in history.epochs]
     metadata = {"run": run, "epochs": json.dumps(epochs)}
     with write_beside(folder / "checkpoint.safetensors") as temporary:
@@ -77,27 +124,7 @@ def load_checkpoint(
 
     Raises `InputError` for a file that cannot be read or that belongs to another `run`.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); delete its folder and train anew."
-        ) from error
-    if metadata.get("run") != run:
-        raise InputError(
-            f"{path} belongs to a run with other settings, sizes or recordings; "
-            "resume with the same ones, or train into another folder."
-        )
-
-    def part(prefix: str) -> Weights:
-        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-    model.load_state_dict(part("last."))
-    for name, parameter in model.named_parameters():
-        optimizer.state[parameter] = {
-            key: tensors[f"adam.{key}.{name}"].to(parameter.device if key != "step" else "cpu")
-            for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-    return History([Epoch(**e) for e in json.loads(metadata["epochs"])]), part("best.")
+    tensors, metadata = read_checkpoint(path, run)
+    restore_state(model, optimizer, tensors)
+    epochs = [Epoch(**e) for e in json.loads(metadata["epochs"])]
+    return History(epochs), part(tensors, "best.")

@@ -174,11 +174,10 @@ def save_model(
             raise InputError(f"Cannot write {path}: {error}.") from error
 
 
-def load_model(path: str | Path) -> AmpLSTM:
-    """Read a model that `save_model` wrote; its `.sample_rate` (Hz) and `.settings` are set.
+def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors and the header's metadata of a safetensors file.
 
-    Raises `InputError`, with a sentence, for a file that is missing, damaged, of another format
-    or version, of the wrong shapes, or that holds weights that are not finite.
+    Raises `InputError` for a file that is missing, a folder, or damaged.
     """
     path = Path(path)
     if path.is_dir():
@@ -187,12 +186,20 @@ def load_model(path: str | Path) -> AmpLSTM:
         raise InputError(f"There is no model file {path}.")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{path} cannot be read as a safetensors file ({error}); it is damaged or not a model."
         ) from error
+
+
+def load_model(path: str | Path) -> AmpLSTM:
+    """Read a model that `save_model` wrote; its `.sample_rate` (Hz) and `.settings` are set.
+
+    Raises `InputError`, with a sentence, for a file that is missing, damaged, of another format
+    or version, of the wrong shapes, or that holds weights that are not finite.
+    """
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is a safetensors file, but not a {FORMAT}.")
     if metadata.get("version") != str(VERSION):

@@ -10,6 +10,8 @@ import numpy as np
 from tinyamp.files import InputError
 from tinyamp.losses import DC_WEIGHT, PRE_EMPHASIS
 
+SCHEDULES = ("plateau", "constant", "cosine")
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -18,8 +20,8 @@ class TrainSettings:
     Lengths are in samples. `segments_per_epoch` None means the whole set; with a number, an epoch
     is that many segments, and passes over the set run on from epoch to epoch. `schedule` is
     "plateau" (the paper: the learning rate times `factor` after `patience` validations without
-    improvement) or "cosine" (a linear rise over `rise_epochs`, then half a cosine down to
-    `final_fraction` of `learning_rate`).
+    improvement), "constant", or "cosine" (a linear rise over `rise_epochs`, then half a cosine down
+    to `final_fraction` of `learning_rate`).
     """
 
     epochs: int = 750  # Section V-A
@@ -54,8 +56,9 @@ class TrainSettings:
                 f"warmup must be from 0 to below segment_length ({self.segment_length} samples), "
                 f"but is {self.warmup}."
             )
-        if self.schedule not in ("plateau", "cosine"):
-            raise InputError(f'schedule must be "plateau" or "cosine", but is {self.schedule!r}.')
+        if self.schedule not in SCHEDULES:
+            known = ", ".join(SCHEDULES)
+            raise InputError(f"schedule must be one of {known}, but is {self.schedule!r}.")
 
 
 PRESETS = {
@@ -116,6 +119,8 @@ class History:
 
 def learning_rate_at(settings: TrainSettings, history: History) -> float:
     """The learning rate of the epoch after those in `history`; depends on nothing else."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
     if settings.schedule == "plateau":
         rate, best, waited = settings.learning_rate, math.inf, 0
         for epoch in history.epochs:

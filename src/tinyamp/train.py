@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,14 +50,17 @@ def train_batch(
     x: torch.Tensor,
     target: torch.Tensor,
     settings: TrainSettings,
+    masks: Mapping[str, torch.Tensor] | None = None,
 ) -> list[float]:
     """Truncated backpropagation through one mini-batch; the loss of every update (IV-B2, IV-B3).
 
     `x` and `target` are (batch, segment_length, 1). With the paper's numbers these are eleven
-    updates: ten of 2048 samples and one of 570. Raises `DivergedError` when a loss is not finite;
-    the weights have then not been updated with it.
+    updates: ten of 2048 samples and one of 570. Weights that are False in `masks`, and zero when
+    this begins, get no gradient and stay exactly zero. Raises `DivergedError` when a loss is not
+    finite; the weights have then not been updated with it.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    masked = [(model.get_parameter(name), ~mask) for name, mask in (masks or {}).items()]
     state = None
     if settings.warmup:
         with torch.no_grad():
@@ -75,12 +79,59 @@ def train_batch(
             raise DivergedError(f"the loss became {loss.item()}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for parameter, pruned in masked:  # before clipping: what is pruned has no share in the norm
+            parameter.grad.masked_fill_(pruned, 0)
         if settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
         optimizer.step()
         state = tuple(s.detach() for s in state)  # the gradient stops here, the state runs on
         losses.append(loss.item())
     return losses
+
+
+def batches(
+    recording: Recording, settings: TrainSettings, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input and target of all segments, each (segments, segment_length, 1), on `device`."""
+    x, target = segments(recording, settings.segment_length)
+    return tuple(torch.as_tensor(array)[:, :, None].to(device) for array in (x, target))
+
+
+def updates_per_epoch(settings: TrainSettings, n_segments: int) -> int:
+    """How often the weights are updated in one epoch."""
+    per_batch = len(range(settings.warmup, settings.segment_length, settings.chunk))
+    return per_batch * math.ceil((settings.segments_per_epoch or n_segments) / settings.batch_size)
+
+
+def train_epoch(
+    model: AmpLSTM,
+    optimizer: torch.optim.Optimizer,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    settings: TrainSettings,
+    history: History,
+    *,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    after_batch: Callable[[list[float]], None] | None = None,
+) -> float:
+    """One epoch, the one that follows those in `history`; its mean training loss (IV-B3).
+
+    `inputs` and `targets` are (segments, segment_length, 1); `after_batch` gets the losses of each
+    mini-batch. Raises `DivergedError` when the loss or a weight stops being finite.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(settings, history)
+    order = torch.as_tensor(epoch_order(settings, len(history.epochs), len(inputs)))
+    losses: list[float] = []
+    for batch in order.split(settings.batch_size):
+        batch = batch.to(inputs.device)
+        fresh = train_batch(model, optimizer, inputs[batch], targets[batch], settings, masks)
+        losses += fresh
+        if after_batch is not None:
+            after_batch(fresh)
+    if not all(torch.isfinite(p).all() for p in model.parameters()):
+        raise DivergedError("a weight stopped being finite")
+    return float(np.mean(losses))
 
 
 def validation_loss(model: AmpLSTM, recording: Recording, settings: TrainSettings) -> float:
@@ -95,7 +146,17 @@ def validation_loss(model: AmpLSTM, recording: Recording, settings: TrainSetting
 def _show(bar: tqdm, epoch: int, settings: TrainSettings, loss: float, history: History) -> None:
     """Write the epoch, the last loss and the best validation loss behind the progress bar."""
     best = "-" if history.best_epoch is None else f"{history.best_loss:.4f}"
-    bar.set_postfix(epoch=f"{epoch + 1}/{settings.epochs}", loss=f"{loss:.4f}", validation=best)
+    bar.set_postfix(epoch=f"{epoch}/{settings.epochs}", loss=f"{loss:.4f}", validation=best)
+
+
+def demand_rate(model: AmpLSTM, **recordings: Recording) -> None:
+    """Raise `InputError` unless every recording has the sample rate (Hz) of the model."""
+    for name, recording in recordings.items():
+        if recording.sample_rate != model.sample_rate:
+            raise InputError(
+                f"The model is for {model.sample_rate} Hz, but the {name} recording "
+                f"({recording.name}) has {recording.sample_rate} Hz; resample one of them."
+            )
 
 
 def train(
@@ -104,6 +165,7 @@ def train(
     validation_set: Recording,
     settings: TrainSettings | None = None,
     *,
+    masks: Mapping[str, torch.Tensor] | None = None,
     folder: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -111,7 +173,8 @@ def train(
 ) -> History:
     """Train `model` in place; it ends with the weights of the lowest validation loss.
 
-    With a `folder`, every epoch ends with a checkpoint there: `last.safetensors` and
+    A pruned model is trained with its `masks`: what they have False is zero from the first step
+    to the last. With a `folder`, every epoch ends with a checkpoint there: `last.safetensors` and
     `best.safetensors` (models), `history.json`, and `checkpoint.safetensors`, from which
     `resume=True` continues. A run that was killed at any moment and resumed gives the same
     weights, bit for bit on a CPU, as one that was not. `device` None picks a GPU if there is one.
@@ -120,52 +183,51 @@ def train(
     of another run, and `DivergedError` when the loss or a weight stops being finite.
     """
     settings = settings or TrainSettings()
-    for name, recording in (("training", train_set), ("validation", validation_set)):
-        if recording.sample_rate != model.sample_rate:
-            raise InputError(
-                f"The model is for {model.sample_rate} Hz, but the {name} recording "
-                f"({recording.name}) has {recording.sample_rate} Hz; resample one of them."
-            )
+    demand_rate(model, training=train_set, validation=validation_set)
     torch_device = pick_device(device)
-    inputs, targets = (
-        torch.as_tensor(array)[:, :, None].to(torch_device)  # (segments, segment_length, 1)
-        for array in segments(train_set, settings.segment_length)
-    )
+    inputs, targets = batches(train_set, settings, torch_device)
+    run = fingerprint(model, settings, train_set, validation_set, masks)
     model.to(torch_device)
+    masks = {name: mask.to(torch_device) for name, mask in (masks or {}).items()}
+    with torch.no_grad():
+        for name, mask in masks.items():
+            model.get_parameter(name).masked_fill_(~mask, 0)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     history, best = History(), weights_of(model)
-    run = fingerprint(model, settings, train_set, validation_set)
     folder = None if folder is None else Path(folder)
     if resume and folder is None:
         raise InputError("To resume, name the folder of the run that was interrupted.")
     if resume and (folder / "checkpoint.safetensors").exists():
         history, best = load_checkpoint(folder / "checkpoint.safetensors", run, model, optimizer)
 
-    per_batch = len(range(settings.warmup, settings.segment_length, settings.chunk))
-    per_epoch = math.ceil(len(epoch_order(settings, 0, len(inputs))) / settings.batch_size)
+    per_epoch = updates_per_epoch(settings, len(inputs))
     bar = tqdm(
-        total=settings.epochs * per_epoch * per_batch,
-        initial=len(history.epochs) * per_epoch * per_batch,
+        total=settings.epochs * per_epoch,
+        initial=len(history.epochs) * per_epoch,
         desc="training",
         unit="update",
         disable=not progress,
     )
+
+    def after_batch(losses: list[float]) -> None:
+        bar.update(len(losses))
+        _show(bar, len(history.epochs) + 1, settings, losses[-1], history)
+
     with bar:
         for epoch in range(len(history.epochs), settings.epochs):
             started = time.perf_counter()
             rate = learning_rate_at(settings, history)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            order = torch.as_tensor(epoch_order(settings, epoch, len(inputs)))
-            losses: list[float] = []
             try:
-                for batch in order.split(settings.batch_size):
-                    batch = batch.to(torch_device)
-                    losses += train_batch(model, optimizer, inputs[batch], targets[batch], settings)
-                    bar.update(per_batch)
-                    _show(bar, epoch, settings, losses[-1], history)
-                if not all(torch.isfinite(p).all() for p in model.parameters()):
-                    raise DivergedError("a weight stopped being finite")
+                mean_loss = train_epoch(
+                    model,
+                    optimizer,
+                    inputs,
+                    targets,
+                    settings,
+                    history,
+                    masks=masks,
+                    after_batch=after_batch,
+                )
             except DivergedError as error:
                 model.load_state_dict(best)
                 kept = (
@@ -182,9 +244,8 @@ def train(
             if validation is not None and validation < history.best_loss:
                 best = weights_of(model)
             seconds = time.perf_counter() - started
-            mean_loss = float(np.mean(losses))
             history.epochs.append(Epoch(epoch + 1, mean_loss, validation, rate, seconds))
-            _show(bar, epoch, settings, losses[-1], history)
+            _show(bar, epoch + 1, settings, mean_loss, history)
             if folder is not None:
                 save_checkpoint(folder, run, settings, model, optimizer, history, best)
     model.load_state_dict(best)

@@ -1,0 +1,125 @@
+"""Pruning masks: which weights stay, Section III-A.
+
+A mask m holds, for every weight in the pool, whether it is active; the pruned network is
+f(x; θ ⊙ m). The pool is the LSTM's two weight matrices, W_ih and W_hh, for all four gates: that is
+what the parameter counts of Table I imply. Biases are never pruned. The output layer is left out
+by default: with it in the pool (`include_output`, as in the authors' released code) a search can
+remove every output weight, after which the model passes its input through and learns nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from tinyamp.files import InputError
+from tinyamp.model import AmpLSTM
+
+Masks = dict[str, torch.Tensor]
+
+POOL = ("lstm.weight_ih_l0", "lstm.weight_hh_l0")
+OUTPUT = "head.weight"
+SCORES = ("magnitude", "random")
+
+
+def _pool(model: AmpLSTM, include_output: bool) -> dict[str, torch.nn.Parameter]:
+    names = (*POOL, OUTPUT) if include_output else POOL
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name] for name in names}
+
+
+def full_masks(model: AmpLSTM, *, include_output: bool = False) -> Masks:
+    """Masks with every weight of the pool active: W_ih (4H, input), W_hh (4H, H), maybe W_fc."""
+    pool = _pool(model, include_output)
+    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in pool.items()}
+
+
+def masks_of(model: AmpLSTM, *, include_output: bool = False) -> Masks:
+    """The masks that a pruned model carries in its weights: active is what is not exactly zero."""
+    return {name: (p != 0).detach() for name, p in _pool(model, include_output).items()}
+
+
+def apply_masks(
+    model: AmpLSTM, masks: Mapping[str, torch.Tensor], optimizer: torch.optim.Adam | None = None
+) -> None:
+    """Set what is masked to exactly zero in place: θ ⊙ m, Algorithm 1, line 11.
+
+    With an `optimizer`, Adam's two moments are set to zero at the same places; a step with a zero
+    gradient then leaves the weight exactly where it is.
+    """
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, mask in masks.items():
+            parameter = parameters[name]
+            parameter.masked_fill_(~mask, 0)
+            moments = optimizer.state.get(parameter, {}) if optimizer is not None else {}
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in moments:
+                    moments[key].masked_fill_(~mask, 0)
+
+
+def active_weights(masks: Mapping[str, torch.Tensor]) -> int:
+    """How many weights are active."""
+    return sum(int(mask.sum()) for mask in masks.values())
+
+
+def sparsity(masks: Mapping[str, torch.Tensor]) -> float:
+    """Share of the pool that is pruned, 0 to 1: the "pruned weights" of Table I."""
+    return 1 - active_weights(masks) / sum(mask.numel() for mask in masks.values())
+
+
+def prune(
+    model: AmpLSTM,
+    masks: Mapping[str, torch.Tensor],
+    fraction: float,
+    *,
+    score: str = "magnitude",
+    seed: int | Sequence[int] = 0,
+) -> Masks:
+    """New masks with the lowest-scored `fraction` of the active weights taken out, globally.
+
+    All weights that `masks` has active are pooled and ranked together; exactly
+    `round(fraction · active)` of them go. The score is the weight's magnitude, or "random": drawn
+    from `seed`, the control. Of equal scores the one earlier in the pool goes. The model is not
+    changed. Raises `InputError` for a fraction outside 0 to 1, an unknown score, or weights that
+    are not finite.
+    """
+    if not 0 <= fraction <= 1:
+        raise InputError(f"The fraction to prune must be from 0 to 1, but is {fraction}.")
+    if score not in SCORES:
+        raise InputError(f"The score must be {' or '.join(SCORES)}, but is {score!r}.")
+    parameters = dict(model.named_parameters())
+    values = torch.cat([parameters[name].detach().flatten() for name in masks]).cpu()
+    active = torch.cat([mask.flatten() for mask in masks.values()]).cpu()
+    if not torch.isfinite(values).all():
+        raise InputError("The model has weights that are NaN or infinite; it cannot be pruned.")
+    where = active.nonzero().flatten()  # positions in the pool, in order
+    if score == "magnitude":
+        scores = values[where].abs()
+    else:
+        scores = torch.from_numpy(np.random.default_rng(seed).random(len(where)))
+    lowest = torch.argsort(scores, stable=True)[: round(fraction * len(where))]
+    active[where[lowest]] = False
+    sizes = [mask.numel() for mask in masks.values()]
+    return {
+        name: part.reshape(mask.shape).to(mask.device)
+        for (name, mask), part in zip(masks.items(), active.split(sizes), strict=True)
+    }
+
+
+def hamming_distance(
+    a: Mapping[str, torch.Tensor],
+    b: Mapping[str, torch.Tensor],
+    active: Mapping[str, torch.Tensor],
+) -> float:
+    """Share of the `active` weights about which two masks disagree, 0 to 1, Section III-B.
+
+    Counting over the currently active weights only, and not over the whole pool, keeps ε = 0.1
+    equally strict in every iteration. Raises `InputError` when nothing is active.
+    """
+    count = active_weights(active)
+    if count == 0:
+        raise InputError("No weight is active, so two masks have no distance.")
+    return sum(int(((a[n] != b[n]) & active[n]).sum()) for n in active) / count
