@@ -18,7 +18,7 @@ PIP        := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --qui
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint stamp models clean
+.PHONY: help setup book serve test lint stamp models searches clean
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,21 @@ models: $(READY)  ## Train the models that ship again, on the full simulated set
 	    $(BIN)/tinyamp train --device $$device --hidden-size 32 --processor cpu \
 	        --out runs/models/$$device-32 --resume || exit 1; \
 	    cp runs/models/$$device-32/model.safetensors data/models/$$device-32.safetensors; \
+	done
+
+searches: $(READY)  ## Search, retrain and compare two devices again, for chapters 5 to 7 (half an hour)
+	@$(BIN)/tinyamp data make
+	@for device in sim-muff sim-metal; do \
+	    run=runs/searches/$$device-32; kept=data/searches/$$device-32; \
+	    echo "Searching masks for $$device, 32 units ..."; \
+	    $(BIN)/tinyamp search --device $$device --hidden-size 32 --processor cpu \
+	        --out $$run --resume || exit 1; \
+	    mkdir -p $$kept; \
+	    cp $$run/search.json $$run/stage-*.safetensors $$kept; \
+	    $(BIN)/tinyamp retrain $$run --processor cpu --out $$run/pruned --resume || exit 1; \
+	    $(BIN)/tinyamp retrain $$run --processor cpu --out $$run/one-shot --resume --one-shot || exit 1; \
+	    cp $$run/pruned/model.safetensors data/models/$$device-32-pruned.safetensors; \
+	    cp $$run/one-shot/model.safetensors data/models/$$device-32-one-shot.safetensors; \
 	done
 
 clean:  ## Remove what was built; .venv and data stay

@@ -64,8 +64,10 @@ def test_readme_command_lines_are_understood():
         build_parser().parse_args(line.split())  # exits, which fails the test, if it does not fit
 
 
-def test_readme_library_example_is_python_that_imports():
-    [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_readme_library_examples_are_python_that_imports():
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert examples
+    example = "\n".join(examples)
     imports = [line for line in example.splitlines() if line.startswith(("import", "from"))]
     exec("\n".join(imports), {})
     compile(example, "README.md", "exec")

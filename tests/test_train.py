@@ -13,11 +13,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from tinyamp.data import Recording
 from tinyamp.files import InputError
 from tinyamp.losses import amp_loss, esr
-from tinyamp.model import AmpLSTM, load_model, process
+from tinyamp.masks import POOL, active_weights, apply_masks, full_masks, masks_of, prune
+from tinyamp.model import AmpLSTM, load_model, process, read_tensors
 from tinyamp.presets import PRESETS, TrainSettings
 from tinyamp.train import DivergedError, pick_device, train, train_batch, validation_loss
 
@@ -265,3 +271,168 @@ def test_the_device_is_the_cpu_where_there_is_no_other_and_a_wrong_name_is_refus
         assert pick_device().type == "cpu"
     with pytest.raises(InputError, match="toaster"):
         pick_device("toaster")
+
+
+def dense_reference(model, masks, x, target, settings, batches):
+    """Training of f(x; W ⊙ m), written out: LSTM, TBPTT, clipping and Adam as in the textbooks.
+
+    Nothing is set to zero: the dense weights W are multiplied by their masks in the forward pass,
+    and autograd does the rest. Returns W ⊙ m and the share of the updates whose norm was clipped.
+    """
+    parameters = {k: v.detach().clone().requires_grad_() for k, v in model.named_parameters()}
+    moments = {k: (torch.zeros_like(v), torch.zeros_like(v)) for k, v in parameters.items()}
+    step, clipped = 0, 0
+
+    def product():
+        return {k: v * masks[k] if k in masks else v for k, v in parameters.items()}
+
+    def forward(piece, h, c):
+        w, y = product(), []
+        for n in range(piece.shape[1]):
+            a = piece[:, n] @ w["lstm.weight_ih_l0"].T + w["lstm.bias_ih_l0"]
+            a = a + h @ w["lstm.weight_hh_l0"].T + w["lstm.bias_hh_l0"]  # (batch, 4 · hidden)
+            i, f, g, o = a.chunk(4, dim=1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            y.append(h @ w["head.weight"].T + w["head.bias"] + piece[:, n])
+        return torch.stack(y, dim=1), h, c
+
+    for _ in range(batches):
+        h = c = torch.zeros(len(x), model.hidden_size, dtype=torch.float64)
+        with torch.no_grad():
+            _, h, c = forward(x[:, : settings.warmup], h, c)
+        for start in range(settings.warmup, x.shape[1], settings.chunk):
+            piece = slice(start, start + settings.chunk)
+            y, h, c = forward(x[:, piece], h.detach(), c.detach())
+            loss = amp_loss(target[:, piece], y)
+            gradients = torch.autograd.grad(loss, list(parameters.values()))
+            norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+            scale = min(1.0, settings.clip_norm / (norm + 1e-6))
+            step, clipped = step + 1, clipped + (scale < 1)
+            with torch.no_grad():
+                for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+                    m, v = moments[name]
+                    m.mul_(0.9).add_(0.1 * scale * gradient)
+                    v.mul_(0.999).add_(0.001 * (scale * gradient) ** 2)
+                    m_hat, v_hat = m / (1 - 0.9**step), v / (1 - 0.999**step)
+                    parameter -= settings.learning_rate * m_hat / (v_hat.sqrt() + 1e-8)
+    return {k: v.detach() for k, v in product().items()}, clipped / step
+
+
+@pytest.mark.parametrize("include_output", [False, True])
+def test_training_with_masks_is_training_of_the_masked_function(include_output):
+    """Several Adam steps agree with f(x; W ⊙ m) to 1e-12; the pruned have no share in the norm."""
+    recording = overdrive(0.01)
+    x, y = (
+        torch.as_tensor(a[:240], dtype=torch.float64).reshape(2, 120, 1)
+        for a in (recording.input, recording.target)
+    )
+    settings = replace(
+        QUICK, segment_length=120, warmup=20, chunk=30, clip_norm=0.05, learning_rate=1e-2
+    )
+    model = AmpLSTM(5, seed=3).double()
+    masks = prune(model, full_masks(model, include_output=include_output), 0.6, score="random")
+    expected, clipped = dense_reference(model, masks, x, y, settings, 3)
+    assert clipped > 0.5
+    start = weights(model)
+    apply_masks(model, masks)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    for _ in range(3):
+        train_batch(model, optimizer, x, y, settings, masks)
+    for name, value in model.state_dict().items():
+        assert (value - expected[name]).abs().max() <= 1e-12
+        moved = value[masks[name]] - start[name][masks[name]] if name in masks else value
+        assert moved.abs().min() > 1e-6  # the comparison is not of weights that stand still
+
+
+def pruned_run(masks, folder=None, resume=False, hidden_size=5, settings=None):
+    model = AmpLSTM(hidden_size)
+    settings = settings or replace(QUICK, clip_norm=1.0)
+    data = overdrive(0.2), overdrive(0.05, 2)
+    train(model, *data, settings, masks=masks, folder=folder, resume=resume, progress=False)
+    return model
+
+
+@pytest.mark.parametrize("include_output", [False, True])
+def test_what_is_masked_is_zero_at_every_moment_and_in_every_file(tmp_path, include_output):
+    full = full_masks(AmpLSTM(5), include_output=include_output)
+    masks = prune(AmpLSTM(5), full, 0.7, score="random")  # magnitude would spare the head
+    updates, forwards = [], []
+
+    def all_zero(model):
+        return all((model.get_parameter(name)[~mask] == 0).all() for name, mask in masks.items())
+
+    def before_forward(module, _):
+        if isinstance(module, AmpLSTM):
+            forwards.append(all_zero(module))
+
+    def at_an_update(optimizer, *_):
+        pairs = zip(AmpLSTM(5).state_dict(), optimizer.param_groups[0]["params"], strict=True)
+        parameters = dict(pairs)
+        clean = []
+        for name, mask in masks.items():
+            p = parameters[name]
+            moments = [v for k, v in optimizer.state[p].items() if k.startswith("exp")]
+            clean += [(tensor[~mask] == 0).all() for tensor in (p, p.grad, *moments)]
+            clean.append(p.grad[mask].any())
+        updates.append(all(clean))
+
+    hooks = [
+        register_module_forward_pre_hook(before_forward),
+        register_optimizer_step_pre_hook(at_an_update),
+        register_optimizer_step_post_hook(at_an_update),
+    ]
+    try:
+        model = pruned_run(masks, tmp_path)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(updates) == 2 * QUICK.epochs * 3 * 4 and all(updates)
+    assert len(forwards) > len(updates) / 2 and all(forwards)
+    tensors, _ = read_tensors(tmp_path / "checkpoint.safetensors")
+    for prefix in ("last.", "best.", "adam.exp_avg.", "adam.exp_avg_sq."):
+        for name, mask in masks.items():
+            assert (tensors[prefix + name][~mask] == 0).all()
+            assert (tensors[prefix + name][mask] != 0).all()
+    for file in ("last", "best"):
+        loaded = load_model(tmp_path / f"{file}.safetensors")
+        assert all_zero(loaded)
+        found = masks_of(loaded, include_output=include_output)
+        assert all(torch.equal(found[name], mask) for name, mask in masks.items())
+    assert all_zero(model)
+    start = AmpLSTM(5).state_dict()
+    for name, value in model.state_dict().items():
+        moved = value != start[name]
+        assert moved[masks[name]].all() if name in masks else moved.all()
+
+
+def test_full_masks_change_nothing():
+    assert same(weights(pruned_run(full_masks(AmpLSTM(5)))), weights(pruned_run(None)))
+
+
+def test_a_pruned_run_resumes_bit_for_bit_and_only_with_its_masks(tmp_path, monkeypatch):
+    masks = prune(AmpLSTM(5), full_masks(AmpLSTM(5)), 0.7)
+    unbroken = pruned_run(masks)
+    import tinyamp.train as module
+
+    original, calls = module.train_batch, 0
+
+    def stop_once(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "train_batch", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        pruned_run(masks, tmp_path)
+    other = prune(AmpLSTM(5), masks, 1 / active_weights(masks))  # one weight fewer
+    with_output = {**masks, "head.weight": torch.ones(1, 5, dtype=torch.bool)}
+    assert active_weights(other) == active_weights(masks) - 1
+    for wrong in (other, with_output, None, {POOL[0]: masks[POOL[0]]}):
+        with pytest.raises(InputError, match="other settings"):
+            pruned_run(wrong, tmp_path, resume=True)
+    calls = 100
+    assert same(weights(pruned_run(masks, tmp_path, resume=True)), weights(unbroken))
+    assert calls == 100 + 2 * 3  # the first two epochs were not trained again

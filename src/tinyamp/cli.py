@@ -1,4 +1,4 @@
-"""The `tinyamp` command: `data`, `train`, `evaluate` and `process`.
+"""The `tinyamp` command: `data`, `train`, `search`, `retrain`, `evaluate` and `process`.
 
 What the user can mend is reported in one line on stderr, without a traceback: exit code 2 for bad
 input, 1 for what went wrong on the way, 130 for an interrupt.
@@ -13,13 +13,15 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tinyamp import __version__, cli_data, cli_model, cli_train
+from tinyamp import __version__, cli_data, cli_model, cli_retrain, cli_search, cli_train
 from tinyamp.files import InputError
 
 EPILOG = """\
 examples:
   tinyamp data list                                   what there is to train on
   tinyamp train --device sim-muff --out runs/muff     train a small model of a simulated fuzz
+  tinyamp search --device sim-muff                    find a small network in it, by pruning
+  tinyamp retrain runs/sim-muff-32-search             train that, without its dead units
   tinyamp evaluate runs/muff/model.safetensors --device sim-muff
   tinyamp process runs/muff/model.safetensors dry.wav wet.wav
 
@@ -40,7 +42,7 @@ def build_parser() -> Parser:
     """The parser of the whole command line."""
     parser = Parser(
         prog="tinyamp",
-        description="Train an LSTM to sound like a guitar amp or pedal, and play through it.",
+        description="Train an LSTM to sound like a guitar amp or pedal, prune it, and play.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -49,6 +51,8 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     cli_data.add_commands(commands)
     cli_train.add_commands(commands)
+    cli_search.add_commands(commands)
+    cli_retrain.add_commands(commands)
     cli_model.add_commands(commands)
     return parser
 

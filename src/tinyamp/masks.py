@@ -91,8 +91,9 @@ def prune(
     if score not in SCORES:
         raise InputError(f"The score must be {' or '.join(SCORES)}, but is {score!r}.")
     parameters = dict(model.named_parameters())
-    values = torch.cat([parameters[name].detach().flatten() for name in masks]).cpu()
-    active = torch.cat([mask.flatten() for mask in masks.values()]).cpu()
+    names = sorted(masks, key=(*POOL, OUTPUT).index)  # whatever order `masks` has
+    values = torch.cat([parameters[name].detach().flatten() for name in names]).cpu()
+    active = torch.cat([masks[name].flatten() for name in names]).cpu()
     if not torch.isfinite(values).all():
         raise InputError("The model has weights that are NaN or infinite; it cannot be pruned.")
     where = active.nonzero().flatten()  # positions in the pool, in order
@@ -102,10 +103,10 @@ def prune(
         scores = torch.from_numpy(np.random.default_rng(seed).random(len(where)))
     lowest = torch.argsort(scores, stable=True)[: round(fraction * len(where))]
     active[where[lowest]] = False
-    sizes = [mask.numel() for mask in masks.values()]
+    parts = active.split([masks[name].numel() for name in names])
     return {
-        name: part.reshape(mask.shape).to(mask.device)
-        for (name, mask), part in zip(masks.items(), active.split(sizes), strict=True)
+        name: part.reshape(masks[name].shape).to(masks[name].device)
+        for name, part in zip(names, parts, strict=True)
     }
 
 

@@ -16,7 +16,7 @@ from tqdm.std import tqdm
 from tinyamp.checkpoint import fingerprint, weights_of
 from tinyamp.compact import effective_hidden_size
 from tinyamp.data import Recording
-from tinyamp.files import InputError
+from tinyamp.files import InputError, write_beside
 from tinyamp.masks import (
     Masks,
     active_weights,
@@ -43,9 +43,7 @@ from tinyamp.train import (
 
 COLLAPSED = (
     "Layer collapse in iteration {number}: {what}, so the output no longer depends on what the "
-    "LSTM hears. The model is its residual connection and an offset, no gradient reaches the pool, "
-    "and every further mask distance would be exactly 0. The {number} stages before are kept. "
-    "{advice}"
+    "LSTM hears. {why} {kept} {advice}"
 )
 
 
@@ -62,11 +60,20 @@ def reaches_output(model: AmpLSTM) -> bool:
 def _explain_collapse(model: AmpLSTM, number: int) -> str:
     if not model.head.weight.any():
         what = f"all {model.hidden_size} weights of the output layer are pruned"
+        why = (
+            "The model is its residual connection and an offset, no gradient reaches the pool, and "
+            "every further mask distance would be exactly 0."
+        )
         advice = "Keep the output layer out of the pool (include_output=False), as the paper does."
     else:
         what = "no chain of weights leads from the input to the output any more"
+        why = (
+            "The model is its residual connection and what the LSTM does by itself; no training of "
+            "the weights that are left can change that."
+        )
         advice = "Search with fewer iterations, a smaller fraction, or a larger model."
-    return COLLAPSED.format(number=number, what=what, advice=advice)
+    kept = "Stage 0 is kept." if number == 1 else f"Stages 0 to {number - 1} are kept."
+    return COLLAPSED.format(number=number, what=what, why=why, kept=kept, advice=advice)
 
 
 def settled(distances: list[float], settings: SearchSettings) -> bool:
@@ -140,6 +147,8 @@ def search(
         first = Course(0, masks, masks, loss())
         if settings.variant == "fully-train-first":
             options = {"folder": folder and folder / "unpruned", "resume": resume}
+            if folder is not None:
+                _claim(folder / "unpruned", run, resume)
             options |= {"progress": progress, "device": device}
             first.history = train(model, train_set, validation_set, settings.full, **options)
         keep(first)
@@ -173,6 +182,23 @@ def search(
     if folder is not None:
         save_search(result, folder)
     return result
+
+
+def _claim(folder: Path, run: str, resume: bool) -> None:
+    """Note in `folder` to which search the training there belongs; refuse that of another.
+
+    Training alone does not care which weights it began with; weight rewinding does.
+    """
+    note = folder / "search.txt"
+    if not resume:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    elif note.is_file() and note.read_text(errors="replace") != run:
+        raise InputError(
+            f"{folder} belongs to a search with other settings, recordings or initial weights; "
+            "resume with the same ones, or choose another folder."
+        )
+    with write_beside(note) as temporary:
+        temporary.write_text(run)
 
 
 def next_masks(model: AmpLSTM, masks: Masks, settings: SearchSettings, iteration: int) -> Masks:

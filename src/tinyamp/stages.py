@@ -22,7 +22,7 @@ VARIANTS = ("fully-train-first", "early-bird", "trained")
 REWINDS = ("learning-rate", "weights")
 RESULT = "search.json"
 FORMAT, VERSION = "tinyamp-search", 1
-TOLERANCE = 3.0
+TOLERANCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ SEARCH_PRESETS = {
         full=PRESETS["laptop"],
         course=replace(
             PRESETS["laptop"],
-            epochs=20,
             segments_per_epoch=40,  # 105 updates from mask to mask; the paper has 187
-            schedule="constant",  # nobody knows beforehand how long a stage will be
+            epochs=8,  # five are the least that Q needs, six are usual
             rise_epochs=0,
+            final_fraction=0.1,
         ),
     ),
 }
@@ -143,21 +143,23 @@ class SearchResult:
 
 
 def recommend(result: SearchResult, *, tolerance: float = TOLERANCE) -> Stage:
-    """The sparsest stage before pruning starts to hurt, by the paper's heuristic, Section V-A.
+    """A sparse stage that pruning has not hurt yet, by the paper's heuristic, Section V-A.
 
-    The validation loss at the end of a stage's search predicts what retraining it will give
-    (Fig. 3). The stage is the last one before the loss first exceeds `tolerance` times the lowest
-    of all stages; a stage of the search has had but a short course, hence the generous factor.
+    The validation loss at the end of a stage's search predicts where pruning degrades what
+    retraining gives (Fig. 3). The last good stage is the one before the loss first exceeds
+    `tolerance` times the lowest, counted from the pruned stage that has the lowest. (The unpruned
+    stage has no say: it was trained in full, all others have had but a short course.) That stage
+    stands at the edge, and its loss is a noisy one: the stage before it is recommended, or the
+    very last if the loss never exceeds the limit.
     """
     if not result.stages:
         raise InputError("The search has no stage to recommend.")
-    limit = tolerance * min(stage.loss_stop for stage in result.stages)
-    chosen = result.stages[0]
-    for stage in result.stages:
-        if stage.loss_stop > limit and stage.number > 0:
-            break
-        chosen = stage
-    return chosen
+    lowest = min(result.stages[1:] or result.stages, key=lambda stage: stage.loss_stop)
+    limit = tolerance * lowest.loss_stop
+    for stage in result.stages[lowest.number + 1 :]:
+        if stage.loss_stop > limit:
+            return result.stages[max(lowest.number, stage.number - 2)]
+    return result.stages[-1]
 
 
 def stage_file(folder: str | Path, number: int) -> Path:
@@ -166,7 +168,7 @@ def stage_file(folder: str | Path, number: int) -> Path:
 
 
 def save_search(result: SearchResult, folder: str | Path) -> None:
-    """Write `search.json` and, where it is not there yet, the model of every stage."""
+    """Write the model of every stage, then `search.json`."""
     folder = Path(folder)
     for stage in result.stages:
         save_model(result.model(stage.number), stage_file(folder, stage.number))
