@@ -103,9 +103,6 @@ def test_names_are_those_of_the_library(folder: Path) -> None:
     assert cli_search.SCORES == masks.SCORES
     save_search(made_result(), folder)
     written = {path.name for path in cli_train.run_files(folder)} - {"model.safetensors"}
-    Path("unpruned").mkdir()
-    Path("unpruned/search.txt").touch()
-    assert Path("unpruned/search.txt") in cli_train.run_files(Path())
     assert written == {stages.RESULT, *(stages.stage_file(folder, n).name for n in range(5))}
 
 
@@ -397,6 +394,8 @@ def test_retrain_in_one_shot_is_as_sparse(capsys, folder: Path, found: SearchRes
     assert "stage             3, pruned in one shot\n" in out
     assert f"weights left      {found.stages[3].active}\n" in out
     model = load_model("found/one-shot-03/model.safetensors")
+    assert model.settings["one_shot"]
+    assert model.settings["sparsity"] == found.stages[3].sparsity
     active = [model.get_parameter(name).detach() != 0 for name in masks.POOL]
     assert sum(int(a.sum()) for a in active) == found.stages[3].active
     # The smallest weights of the unpruned stage went, whatever the search has pruned.

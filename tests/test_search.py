@@ -178,10 +178,9 @@ def test_masks_only_shrink_and_the_last_next_mask_is_the_one_applied(run):
             assert (flat(now[0].masks) <= flat(before[0].masks)).all()
 
 
+@pytest.mark.parametrize("run", [case for case in CASES if case != "random"], indirect=True)
 def test_the_next_masks_and_their_distances_are_those_of_numpy(run):
     """Rank |θ| of the active weights, drop the lowest p, count where two epochs disagree."""
-    if run.settings.score == "random":
-        pytest.skip("random scores are not those of the weights")
     for stage in run.result.stages:
         masks = []
         for moment in run.of_stage(stage.number):
@@ -719,7 +718,7 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path, run_of):
         {"data": (other, DATA[1])},
         {"data": (DATA[0], other)},
     ):
-        refused("other settings, sizes or recordings", **changes)
+        refused("other settings, sizes, recordings or initial", **changes)
     (tmp_path / "copy" / "checkpoint.safetensors").write_bytes(b"no such thing")
     refused("cannot be read")
     with pytest.raises(InputError, match="name the folder of the search"):
@@ -755,10 +754,10 @@ def test_the_full_training_of_another_search_is_refused_or_replaced(tmp_path, mo
             start(4, False)
         for wrong in (
             {"seed": 5},
-            {"seed": 4, "settings": replace(settings, k=3)},
+            {"seed": 4, "settings": replace(settings, full=replace(settings.full, epochs=4))},
             {"seed": 4, "data": (DATA[0], overdrive(0.1, 3))},
         ):
-            with pytest.raises(InputError, match="belongs to a search with other settings"):
+            with pytest.raises(InputError, match="belongs to a run with other settings"):
                 start(resume=True, **wrong)
         calls = 1
         with pytest.raises(Crash):  # begun anew with other weights, and stopped at once
@@ -778,6 +777,23 @@ def test_a_search_without_resume_begins_anew(tmp_path, run_of):
     alone = search(AmpLSTM(SIZE, seed=9), *DATA, settings, progress=False)
     assert without_seconds(result) == without_seconds(alone)
     assert without_seconds(load_search(tmp_path / "copy")) == without_seconds(alone)
+
+
+def test_what_an_older_search_left_is_gone_before_the_first_epoch(tmp_path, run_of):
+    """Stopped at once, a new search in an old folder goes on as itself, and not as the old one."""
+    whole = run_of("always settled")
+    shutil.copytree(whole.folder, tmp_path / "copy")
+    settings = replace(whole.settings, iterations=1)
+
+    def stop(course, model):
+        raise Crash
+
+    options = {"folder": tmp_path / "copy", "progress": False}
+    with pytest.raises(Crash):
+        search(AmpLSTM(SIZE, seed=9), *DATA, settings, watch=stop, **options)
+    resumed = search(AmpLSTM(SIZE, seed=9), *DATA, settings, resume=True, **options)
+    alone = search(AmpLSTM(SIZE, seed=9), *DATA, settings, progress=False)
+    assert without_seconds(resumed) == without_seconds(alone)
 
 
 def test_recordings_of_another_rate_are_refused():

@@ -99,7 +99,10 @@ def test_the_limits_of_the_settings_are_allowed():
         ([0.10, 0.10, 0.11, 0.12], 3),  # never hurts
         ([0.10, 0.12, 0.15, 0.22, 0.29, 0.31, 0.5, 1.0], 4),  # 0.36 is the limit, 5 the edge
         ([0.20, 0.12, 0.10, 0.13, 0.25, 0.60], 3),  # a U
-        ([1.50, 0.80, 0.40, 0.10, 0.20, 0.60], 3),  # a U that begins untrained, as Early-Bird does
+        (
+            [1.50, 0.80, 0.40, 0.10, 0.20, 0.25, 0.60],
+            4,
+        ),  # a U that begins untrained, as Early-Bird does
         ([0.10, 0.11, 0.90, 0.12, 0.15, 0.90], 1),  # jumps, then recovers: before the jump
         ([0.50, 0.10, 0.35, 0.11], 1),
         ([0.05, 0.10, 0.30, 0.30], 3),  # at the limit is not above it

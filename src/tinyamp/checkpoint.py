@@ -31,19 +31,19 @@ def fingerprint(
     settings: object,
     train_set: Recording,
     validation_set: Recording,
-    tensors: Mapping[str, torch.Tensor] | None = None,
+    masks: Mapping[str, torch.Tensor] | None = None,
 ) -> str:
     """A digest of all that decides how a run goes on, so that no checkpoint of another is used.
 
-    `settings` is a dataclass that JSON can hold; `tensors` are masks or weights that matter too.
+    `model` has the weights that the run begins with; `settings` is a dataclass that JSON can hold.
     """
     digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
     digest.update(f"{model.hidden_size} {model.input_size} {model.sample_rate}".encode())
     for recording in (train_set, validation_set):
         for array in (recording.input, recording.target):
             digest.update(np.ascontiguousarray(array).tobytes())
-    for name, tensor in (tensors or {}).items():
-        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    for name, tensor in (*weights_of(model).items(), *(masks or {}).items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -82,8 +82,8 @@ def read_checkpoint(path: Path, run: str) -> tuple[Weights, dict[str, str]]:
         raise InputError(f"{error} Delete its folder and start anew.") from error
     if metadata.get("run") != run:
         raise InputError(
-            f"{path} belongs to a run with other settings, sizes or recordings; "
-            "resume with the same ones, or choose another folder."
+            f"{path} belongs to a run with other settings, sizes, recordings or initial "
+            "weights; resume with the same ones, or choose another folder."
         )
     return tensors, metadata
 

@@ -106,6 +106,7 @@ def run_retrain(args: argparse.Namespace) -> None:
     stage = result.stages[number]
     if args.one_shot:
         one_shot(pruned, stage.sparsity, include_output=result.settings.include_output)
+        pruned.settings |= {"stage": number, "sparsity": stage.sparsity, "one_shot": True}
     _default_source(args, result.data)
     check_source(args)
     args.sample_rate = result.sample_rate

@@ -33,7 +33,7 @@ RUN_FILES = (
     "last.safetensors",
     "history.json",
 )
-SEARCH_FILES = ("search.json", "stage-[0-9]*.safetensors", "unpruned/search.txt")
+SEARCH_FILES = ("search.json", "stage-[0-9]*.safetensors")
 FINISHED = ("model.safetensors", "stage-01.safetensors")  # these are worth keeping
 VALIDATION_SHARE = 0.15
 INTERRUPTED = "The same command with --resume goes on after the last finished epoch."

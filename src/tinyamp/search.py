@@ -16,7 +16,7 @@ from tqdm.std import tqdm
 from tinyamp.checkpoint import fingerprint, weights_of
 from tinyamp.compact import effective_hidden_size
 from tinyamp.data import Recording
-from tinyamp.files import InputError, write_beside
+from tinyamp.files import InputError
 from tinyamp.masks import (
     Masks,
     active_weights,
@@ -115,7 +115,7 @@ def search(
     folder = None if folder is None else Path(folder)
     torch_device = pick_device(device)
     initial = weights_of(model)  # what weight rewinding goes back to
-    run = fingerprint(model, settings, train_set, validation_set, initial)
+    run = fingerprint(model, settings, train_set, validation_set)
     result = SearchResult(settings, model.sample_rate, train_set.name)
     model.to(torch_device)
     data = batches(train_set, settings.course, torch_device)
@@ -140,6 +140,8 @@ def search(
         if watch is not None:
             watch(course, model)
 
+    if folder is not None and not resume:
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # nobody shall go on with an older search
     if resume and (folder / CHECKPOINT).exists():
         course = load_progress(folder, run, model, optimizer, result)
         masks = course.masks
@@ -147,8 +149,6 @@ def search(
         first = Course(0, masks, masks, loss())
         if settings.variant == "fully-train-first":
             options = {"folder": folder and folder / "unpruned", "resume": resume}
-            if folder is not None:
-                _claim(folder / "unpruned", run, resume)
             options |= {"progress": progress, "device": device}
             first.history = train(model, train_set, validation_set, settings.full, **options)
         keep(first)
@@ -182,23 +182,6 @@ def search(
     if folder is not None:
         save_search(result, folder)
     return result
-
-
-def _claim(folder: Path, run: str, resume: bool) -> None:
-    """Note in `folder` to which search the training there belongs; refuse that of another.
-
-    Training alone does not care which weights it began with; weight rewinding does.
-    """
-    note = folder / "search.txt"
-    if not resume:
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-    elif note.is_file() and note.read_text(errors="replace") != run:
-        raise InputError(
-            f"{folder} belongs to a search with other settings, recordings or initial weights; "
-            "resume with the same ones, or choose another folder."
-        )
-    with write_beside(note) as temporary:
-        temporary.write_text(run)
 
 
 def next_masks(model: AmpLSTM, masks: Masks, settings: SearchSettings, iteration: int) -> Masks:

@@ -197,6 +197,8 @@ def train(
     folder = None if folder is None else Path(folder)
     if resume and folder is None:
         raise InputError("To resume, name the folder of the run that was interrupted.")
+    if folder is not None and not resume:
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # that of an older run
     if resume and (folder / "checkpoint.safetensors").exists():
         history, best = load_checkpoint(folder / "checkpoint.safetensors", run, model, optimizer)
 
