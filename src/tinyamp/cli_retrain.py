@@ -33,7 +33,7 @@ RETRAIN_EPILOG = """\
 examples:
   tinyamp retrain runs/sim-muff-32-search             the recommended stage, on the same device
   tinyamp retrain runs/sim-muff-32-search --stage 12 --preset paper
-  tinyamp retrain runs/sim-muff-32-search --one-shot  as sparse, but pruned in a single step
+  tinyamp retrain runs/sim-muff-32-search --one-shot   as sparse, in a single step
   tinyamp retrain runs/my-search --input dry.wav --target amp.wav --out runs/my-small-amp
 
 The folder gets model.safetensors, which `tinyamp evaluate` and `tinyamp process` take like any.
