@@ -1,4 +1,4 @@
-"""The `tinyamp` command: `data`, `train`, `search`, `retrain`, `evaluate` and `process`.
+"""The `tinyamp` command: from `data` and `train` to `process`, `export` and `import`.
 
 What the user can mend is reported in one line on stderr, without a traceback: exit code 2 for bad
 input, 1 for what went wrong on the way, 130 for an interrupt.
@@ -13,7 +13,15 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tinyamp import __version__, cli_data, cli_model, cli_retrain, cli_search, cli_train
+from tinyamp import (
+    __version__,
+    cli_data,
+    cli_formats,
+    cli_model,
+    cli_retrain,
+    cli_search,
+    cli_train,
+)
 from tinyamp.files import InputError
 
 EPILOG = """\
@@ -24,6 +32,7 @@ examples:
   tinyamp retrain runs/sim-muff-32-search             train that, without its dead units
   tinyamp evaluate runs/muff/model.safetensors --device sim-muff
   tinyamp process runs/muff/model.safetensors dry.wav wet.wav
+  tinyamp export runs/muff/model.safetensors muff.nam     for Neural Amp Modeler; also AIDA-X
 
 `tinyamp COMMAND --help` tells more, with examples.
 """
@@ -54,6 +63,7 @@ def build_parser() -> Parser:
     cli_search.add_commands(commands)
     cli_retrain.add_commands(commands)
     cli_model.add_commands(commands)
+    cli_formats.add_commands(commands)
     return parser
 
 
