@@ -1,4 +1,4 @@
-"""The `tinyamp` command: from `data` and `train` to `process`, `export` and `import`.
+"""The `tinyamp` command: from `data` and `train` to `process`, `export` and `compile`.
 
 What the user can mend is reported in one line on stderr, without a traceback: exit code 2 for bad
 input, 1 for what went wrong on the way, 130 for an interrupt.
@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from tinyamp import (
     __version__,
+    cli_compile,
     cli_data,
     cli_formats,
     cli_model,
@@ -33,6 +34,7 @@ examples:
   tinyamp evaluate runs/muff/model.safetensors --device sim-muff
   tinyamp process runs/muff/model.safetensors dry.wav wet.wav
   tinyamp export runs/muff/model.safetensors muff.nam     for Neural Amp Modeler; also AIDA-X
+  tinyamp compile runs/muff/model.safetensors -o muff.c   one C file without dependencies
 
 `tinyamp COMMAND --help` tells more, with examples.
 """
@@ -64,6 +66,7 @@ def build_parser() -> Parser:
     cli_retrain.add_commands(commands)
     cli_model.add_commands(commands)
     cli_formats.add_commands(commands)
+    cli_compile.add_commands(commands)
     return parser
 
 
