@@ -300,8 +300,8 @@ def test_an_interrupted_search_goes_on(capsys, folder, monkeypatch, place, calls
     module, name = (f"tinyamp.{place}").rsplit(".", 1)
     save, done = getattr(sys.modules[module], name), []
 
-    def save_then_stop(*args: object) -> None:
-        save(*args)
+    def save_then_stop(*args: object, **options: object) -> None:
+        save(*args, **options)
         done.append(args)
         if len(done) == calls:
             raise KeyboardInterrupt
@@ -427,8 +427,8 @@ def test_an_interrupted_retraining_goes_on(capsys, folder: Path, found, monkeypa
     whole = run(capsys, *words, "--out", "whole")
     save = module.save_checkpoint
 
-    def save_then_stop(*args: object) -> None:
-        save(*args)
+    def save_then_stop(*args: object, **options: object) -> None:
+        save(*args, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

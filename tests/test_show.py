@@ -23,6 +23,7 @@ from tinyamp.show import (
     level_match,
     players,
     spectra,
+    table,
     training_curve,
     use_style,
     waveforms,
@@ -250,3 +251,8 @@ def test_figures_are_legible_on_a_phone():
         width = matplotlib.rcParams["figure.figsize"][0]
         # 350 px are left beside the margins; a point is 1/72 inch.
         assert 350 / width / 72 * matplotlib.rcParams["xtick.labelsize"] >= 8
+
+
+def test_a_table_has_a_head_and_numbers_to_the_right():
+    lines = table(("model", "ESR", "units"), [("muff", "0.1 %", 32)]).data.splitlines()
+    assert lines == ["| model | ESR | units |", "| --- | --: | --: |", "| muff | 0.1 % | 32 |"]

@@ -18,6 +18,8 @@ from tinyamp.files import InputError, write_beside
 from tinyamp.model import AmpLSTM, read_tensors, save_model
 from tinyamp.presets import Epoch, History, TrainSettings
 
+CHECKPOINT = "checkpoint.safetensors"
+
 Weights = dict[str, torch.Tensor]
 
 
@@ -106,7 +108,7 @@ def save_checkpoint(
     tensors |= {f"best.{k}": v for k, v in best.items()}
     epochs = [asdict(e) for e in history.epochs]
     metadata = {"run": run, "epochs": json.dumps(epochs)}
-    with write_beside(folder / "checkpoint.safetensors") as temporary:
+    with write_beside(folder / CHECKPOINT) as temporary:
         save_file(tensors, temporary, metadata=metadata)
     about = {"train": asdict(settings)}
     best_model = copy.deepcopy(model)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from tinyamp.cli_options import RAW, path
+from tinyamp.cli_options import RAW, check_output, path
 from tinyamp.files import InputError, write_beside
 
 DESCRIPTION = """\
@@ -44,10 +44,7 @@ def run_compile(args: argparse.Namespace) -> None:
     out = args.out
     if out.suffix != ".c":
         raise InputError(f"{out} must end in .c.")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; name the file to write.")
-    if out.exists() and not args.overwrite:
-        raise InputError(f"{out} is there already; choose another name or add --overwrite.")
+    check_output(out, args.model, overwrite=args.overwrite)
     from tinyamp.compiler import model_source
     from tinyamp.model import load_model
 

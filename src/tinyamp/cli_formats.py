@@ -6,10 +6,8 @@ PyTorch takes seconds to load, so it is imported where it is needed, not above.
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
-from tinyamp.cli_options import RAW, path, positive
+from tinyamp.cli_options import RAW, check_output, path, positive
 from tinyamp.files import InputError
 
 FORMATS = ("nam", "aidax", "guitarml")
@@ -76,7 +74,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def run_export(args: argparse.Namespace) -> None:
     """Write a model in another format."""
-    _check_output(args.file, args.model, args.overwrite)
+    check_output(args.file, args.model, overwrite=args.overwrite)
     from tinyamp.formats import FORMATS, export_model, format_for
     from tinyamp.model import load_model
 
@@ -90,7 +88,7 @@ def run_export(args: argparse.Namespace) -> None:
 
 def run_import(args: argparse.Namespace) -> None:
     """Write what a file of another format holds as a model of ours."""
-    _check_output(args.model, args.file, args.overwrite)
+    check_output(args.model, args.file, overwrite=args.overwrite)
     if args.model.suffix.lower() != ".safetensors":
         raise InputError(f"{args.model} must end in .safetensors, which is what is written.")
     from tinyamp.formats import FORMATS, import_model
@@ -106,13 +104,3 @@ def run_import(args: argparse.Namespace) -> None:
 def _print_notes(notes: tuple[str, ...]) -> None:
     for note in notes:
         print(f"  {note}")
-
-
-def _check_output(out: Path, source: Path, overwrite: bool) -> None:
-    """Refuse an output that would destroy something or could not be written, before any work."""
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; name the file to write.")
-    if out.exists() and source.exists() and os.path.samefile(out, source):
-        raise InputError(f"{out} is also what is read; choose another name for the output.")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already; choose another name or add --overwrite.")

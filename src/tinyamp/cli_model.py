@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from tinyamp.cli_options import (
     RAW,
     add_pair_options,
     add_source,
+    check_output,
     check_source,
     pair_options,
     path,
@@ -132,7 +132,10 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
 def run_process(args: argparse.Namespace) -> None:
     """Write what the model makes of a recording."""
-    _check_output(args)
+    out = args.output
+    if out.suffix.lower() not in (".wav", ".flac"):
+        raise InputError(f"{out} must end in .wav or .flac, which says how it is to be written.")
+    check_output(out, args.input, args.model, overwrite=args.overwrite)
     from tinyamp.model import load_model, process
 
     model = load_model(args.model)
@@ -156,17 +159,3 @@ def run_process(args: argparse.Namespace) -> None:
         )
     write_audio(args.output, y, rate)
     print(f"{args.output}: {len(y) / rate:.2f} s at {rate} Hz, peak {peak:.3f}")
-
-
-def _check_output(args: argparse.Namespace) -> None:
-    """Refuse an output that would destroy something or could not be written, before any work."""
-    out = args.output
-    if out.suffix.lower() not in (".wav", ".flac"):
-        raise InputError(f"{out} must end in .wav or .flac, which says how it is to be written.")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; name the file to write.")
-    for other in (args.input, args.model):
-        if out.exists() and other.exists() and os.path.samefile(out, other):
-            raise InputError(f"{out} is also what is read; choose another name for the output.")
-    if out.exists() and not args.overwrite:
-        raise InputError(f"{out} is there already; choose another name or add --overwrite.")

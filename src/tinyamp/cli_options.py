@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from tinyamp.audio import CHANNELS
@@ -113,3 +114,14 @@ def pair_options(args: argparse.Namespace) -> dict:
         "trim": args.trim,
         "fix_alignment": args.fix_alignment,
     }
+
+
+def check_output(out: Path, *sources: Path, overwrite: bool) -> None:
+    """Refuse an output that would destroy something or could not be written, before any work."""
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; name the file to write.")
+    for source in sources:
+        if out.exists() and source.exists() and os.path.samefile(out, source):
+            raise InputError(f"{out} is also what is read; choose another name for the output.")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} is there already; choose another name or add --overwrite.")

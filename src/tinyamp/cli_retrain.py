@@ -98,7 +98,7 @@ def run_retrain(args: argparse.Namespace) -> None:
     from tinyamp.model import parameter_count, process, save_model
     from tinyamp.presets import with_changes
     from tinyamp.retrain import one_shot, retrain
-    from tinyamp.stages import load_search, recommend
+    from tinyamp.stages import RESULT, load_search, recommend
 
     result = load_search(args.folder)
     number = recommend(result).number if args.stage is None else args.stage
@@ -116,7 +116,7 @@ def run_retrain(args: argparse.Namespace) -> None:
     folder = (
         args.out or args.folder / f"{'one-shot' if args.one_shot else 'retrained'}-{number:02d}"
     )
-    options = prepare_run(folder, args, reads=args.folder / "search.json")
+    options = prepare_run(folder, args, reads=args.folder / RESULT)
     _warn(args, result)
     options["compacted"] = not args.full_size
     model, history = retrain(pruned, train_set, validation_set, settings, **options)

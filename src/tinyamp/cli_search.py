@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,11 +119,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     search.set_defaults(run=run_search, interrupted=INTERRUPTED)
 
 
-def _changed(settings: object, **changes: object) -> object:
-    """A dataclass with some fields changed; those that are None stay."""
-    return replace(settings, **{k: v for k, v in changes.items() if v is not None})
-
-
 def search_settings(args: argparse.Namespace) -> SearchSettings:
     """What the options of `search` ask for. Raises `InputError` for what does not go together."""
     if args.epochs is not None and (args.model is not None or args.early_bird):
@@ -137,13 +131,14 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
             "--rewind weights goes back to the weights from before training, which a trained "
             "--model no longer has; omit one of the two."
         )
+    from tinyamp.presets import changed
     from tinyamp.stages import SEARCH_PRESETS
 
     preset = SEARCH_PRESETS[args.preset]
-    return _changed(
+    return changed(
         preset,
-        full=_changed(preset.full, epochs=args.epochs, seed=args.seed),
-        course=_changed(preset.course, epochs=args.max_epochs, seed=args.seed),
+        full=changed(preset.full, epochs=args.epochs, seed=args.seed),
+        course=changed(preset.course, epochs=args.max_epochs, seed=args.seed),
         variant="trained" if args.model else "early-bird" if args.early_bird else None,
         iterations=args.iterations,
         fraction=args.fraction,

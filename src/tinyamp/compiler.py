@@ -72,10 +72,11 @@ def build(source: str, *, width: int | None = None, flags: tuple[str, ...] = ())
     """
     if width not in (None, 1, *WIDTHS):
         raise InputError(f"width must be 1, 4, 8 or 16, but is {width}.")
-    command = [*find_compiler(), *FLAGS, *flags]
+    compiler = find_compiler()
+    command = [*compiler, *FLAGS, *flags]
     if width is not None:
         command.append("-DTINYAMP_SCALAR" if width == 1 else f"-DTINYAMP_WIDTH={width}")
-    identity = "\0".join([*command, _version(tuple(find_compiler())), _processor(), source])
+    identity = "\0".join([*command, _version(tuple(compiler)), _processor(), source])
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     library = cache_folder() / (name + SUFFIXES.get(platform.system(), ".so"))
     if not library.is_file():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
 from tinyamp.files import InputError
 from tinyamp.losses import DC_WEIGHT, PRE_EMPHASIS
+
+Settings = TypeVar("Settings")
 
 SCHEDULES = ("plateau", "constant", "cosine")
 
@@ -80,11 +83,16 @@ PRESETS = {
 }
 
 
+def changed(settings: Settings, **changes: object) -> Settings:
+    """A dataclass with some fields changed; those that are None stay."""
+    return replace(settings, **{k: v for k, v in changes.items() if v is not None})
+
+
 def with_changes(preset: str, **changes: object) -> TrainSettings:
     """The preset called `preset` with some fields changed; fields that are None stay."""
     if preset not in PRESETS:
         raise InputError(f"There is no preset {preset!r}; choose from {', '.join(PRESETS)}.")
-    return replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})
+    return changed(PRESETS[preset], **changes)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tinyamp.checkpoint import part, read_checkpoint, restore_state, state_tensors
+from tinyamp.checkpoint import CHECKPOINT, part, read_checkpoint, restore_state, state_tensors
 from tinyamp.files import write_beside
 from tinyamp.masks import Masks
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import Epoch, History
 from tinyamp.stages import SearchResult, Stage
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass

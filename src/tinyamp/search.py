@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from tqdm.std import tqdm
 
-from tinyamp.checkpoint import fingerprint, weights_of
+from tinyamp.checkpoint import CHECKPOINT, fingerprint, weights_of
 from tinyamp.compact import effective_hidden_size
 from tinyamp.data import Recording
 from tinyamp.files import InputError
@@ -28,7 +28,7 @@ from tinyamp.masks import (
 )
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import Epoch, learning_rate_at
-from tinyamp.progress import CHECKPOINT, Course, load_progress, save_progress
+from tinyamp.progress import Course, load_progress, save_progress
 from tinyamp.stages import SearchResult, SearchSettings, Stage, save_search
 from tinyamp.train import (
     DivergedError,
@@ -132,7 +132,7 @@ def search(
     def keep(course: Course) -> None:
         _keep(result, course, model, loss())
         if folder is not None:
-            save_search(result, folder)
+            save_search(result, folder, first=course.number)
 
     def after_epoch(course: Course) -> None:
         if folder is not None and course.history.epochs:

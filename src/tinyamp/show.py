@@ -20,6 +20,7 @@ from tinyamp.player import (
 )
 
 if TYPE_CHECKING:
+    from IPython.display import Markdown
     from matplotlib.axes import Axes
 
     from tinyamp.presets import History
@@ -31,6 +32,7 @@ __all__ = [
     "level_match",
     "players",
     "spectra",
+    "table",
     "training_curve",
     "use_style",
     "waveforms",
@@ -195,3 +197,11 @@ def _legend(ax: Axes, entries: int) -> None:
             borderaxespad=0,
             borderpad=0,
         )
+
+
+def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> Markdown:
+    """A table to display: names in the first column, numbers, aligned right, in the others."""
+    from IPython.display import Markdown
+
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+    return Markdown("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines))

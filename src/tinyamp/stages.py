@@ -167,10 +167,10 @@ def stage_file(folder: str | Path, number: int) -> Path:
     return Path(folder) / f"stage-{number:02d}.safetensors"
 
 
-def save_search(result: SearchResult, folder: str | Path) -> None:
-    """Write the model of every stage, then `search.json`."""
+def save_search(result: SearchResult, folder: str | Path, *, first: int = 0) -> None:
+    """Write the model of every stage from `first` on, then `search.json`."""
     folder = Path(folder)
-    for stage in result.stages:
+    for stage in result.stages[first:]:
         save_model(result.model(stage.number), stage_file(folder, stage.number))
     about = {
         "format": FORMAT,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm.std import tqdm
 
-from tinyamp.checkpoint import fingerprint, load_checkpoint, save_checkpoint, weights_of
+from tinyamp.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint, weights_of
 from tinyamp.data import Recording, segments
 from tinyamp.files import InputError
 from tinyamp.losses import amp_loss
@@ -198,9 +198,9 @@ def train(
     if resume and folder is None:
         raise InputError("To resume, name the folder of the run that was interrupted.")
     if folder is not None and not resume:
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # that of an older run
-    if resume and (folder / "checkpoint.safetensors").exists():
-        history, best = load_checkpoint(folder / "checkpoint.safetensors", run, model, optimizer)
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # that of an older run
+    if resume and (folder / CHECKPOINT).exists():
+        history, best = load_checkpoint(folder / CHECKPOINT, run, model, optimizer)
 
     per_epoch = updates_per_epoch(settings, len(inputs))
     bar = tqdm(
