@@ -16,3 +16,10 @@ def real_audio() -> Path:
     if not folder.is_dir():
         pytest.skip(f"Real recordings are absent: there is no folder {folder}.")
     return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory, monkeypatch) -> None:
+    """A cache folder for this run, shared by its tests, for what they compile."""
+    folder = tmp_path_factory.getbasetemp() / "compiled"
+    monkeypatch.setenv("TINYAMP_CACHE", str(folder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import ctypes.util
 import os
 import platform
 import subprocess
@@ -11,44 +11,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from common import exact, needs_compiler, noise
 
 from tinyamp import compiler
-from tinyamp.compiler import CompiledModel, build, find_compiler, model_source
+from tinyamp.compiler import CompiledModel, build, find_compiler, model_source, play
 from tinyamp.data import load_excerpt
 from tinyamp.files import InputError, data_folder
+from tinyamp.masks import apply_masks, full_masks, prune
 from tinyamp.model import AmpLSTM, load_model, process
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 WIDTHS = (1, 4, 8, 16)
+UNDERFLOW = {"x86_64": 16, "AMD64": 16, "aarch64": 8, "arm64": 8}  # FE_UNDERFLOW of fenv.h
 MODELS = sorted((data_folder() / "models").glob("*.safetensors"))
 STAGES = sorted((data_folder() / "searches").glob("*/stage-1[05].safetensors"))
-
-
-def compiler_is_there() -> bool:
-    try:
-        return bool(find_compiler())
-    except InputError:
-        return False
-
-
-needs_compiler = pytest.mark.skipif(not compiler_is_there(), reason="There is no C compiler.")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """A cache folder for this run, shared by its tests."""
-    folder = tmp_path_factory.getbasetemp() / "compiled"
-    monkeypatch.setenv("TINYAMP_CACHE", str(folder))
-
-
-def noise(n: int, seed: int = 0) -> np.ndarray:
-    return (0.3 * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
-
-
-def exact(model: AmpLSTM, x: np.ndarray) -> np.ndarray:
-    """The output in float64."""
-    with torch.no_grad():
-        signal = torch.as_tensor(x, dtype=torch.float64)[None, :, None]
-        return copy.deepcopy(model).double()(signal)[0][0, :, 0].numpy()
 
 
 def bound(model: AmpLSTM, x: np.ndarray, expected: np.ndarray) -> float:
@@ -71,6 +48,38 @@ def test_random_models_are_as_exact_as_pytorch(hidden_size, width):
 
 
 @needs_compiler
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+@pytest.mark.parametrize("hidden_size", [2, 9, 13, 17, 24, 31, 40, 48, 63, 76, 96, 100, 127])
+def test_other_sizes_are_as_exact_dense_and_sparse(hidden_size, layout):
+    model = AmpLSTM(hidden_size, seed=hidden_size)
+    if layout == "sparse":
+        apply_masks(model, prune(model, full_masks(model), 0.9))
+    x = noise(500, seed=hidden_size)
+    expected = exact(model, x)
+    compiled = CompiledModel(model, layout=layout)
+    assert compiled.layout == layout
+    assert np.abs(compiled.process(x) - expected).max() <= bound(model, x, expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("sparsity", [0.5, 0.95, 1.0])
+@pytest.mark.parametrize("hidden_size", [3, 20, 41])
+def test_the_sparse_layout_is_as_exact_as_pytorch(hidden_size, sparsity, width):
+    model = AmpLSTM(hidden_size, seed=8)
+    apply_masks(model, prune(model, full_masks(model), sparsity))
+    x = noise(1000)
+    expected = exact(model, x)
+    compiled = CompiledModel(model, width, layout="sparse")
+    y = compiled.process(x)
+    assert (compiled.layout, compiled.width) == ("sparse", width)
+    assert np.abs(y - expected).max() <= bound(model, x, expected)
+    compiled.reset()
+    blocks = [compiled.process(block) for block in np.split(x, [1, 2, 70, 600])]
+    assert np.array_equal(np.concatenate(blocks), y)
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     "path", MODELS + STAGES, ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
@@ -81,8 +90,9 @@ def test_trained_models_are_as_exact_as_pytorch(path):
     expected = exact(model, x)
     limit = bound(model, x, expected)
     for width in (1, None):
-        y = CompiledModel(model, width).process(x)
-        assert np.abs(y - expected).max() <= limit
+        for layout in ("dense", "sparse"):
+            y = CompiledModel(model, width, layout=layout).process(x)
+            assert np.abs(y - expected).max() <= limit, (width, layout)
 
 
 @needs_compiler
@@ -147,6 +157,32 @@ def test_a_dying_cell_does_not_become_denormal(width):
 
 
 @needs_compiler
+@pytest.mark.skipif(platform.machine() not in UNDERFLOW, reason="The flag's bit is not known here.")
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_result_is_too_small_on_the_way(width):
+    """Silent units, quiet inputs, fading cells: no operation underflows, which would be slow."""
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    flag = UNDERFLOW[platform.machine()]
+    model = AmpLSTM(20, seed=3)
+    with (
+        torch.no_grad()
+    ):  # unit 0 is as good as silent, unit 1 has no bias and hears next to nothing
+        weights = model.state_dict()
+        for name, value in weights.items():
+            if name.startswith("lstm"):
+                value.view(4, 20, -1)[2, 0] = 0
+                value.view(4, 20, -1)[:, 1] = 0
+        weights["lstm.bias_ih_l0"].view(4, 20)[2, 0] = 1e-18
+        weights["lstm.weight_ih_l0"].view(4, 20, 1)[:, 1] = 1e-3
+    quiet = noise(500) * np.float32(1e-15)
+    for x in (noise(500), quiet, quiet * quiet, np.zeros(500, np.float32)):
+        compiled = CompiledModel(model, width)
+        libm.feclearexcept(flag)
+        compiled.process(x)
+        assert libm.fetestexcept(flag) == 0
+
+
+@needs_compiler
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_bad_sample_does_not_stay_in_the_state(width):
     compiled = CompiledModel(AmpLSTM(20, seed=7), width)
@@ -205,7 +241,7 @@ def test_libraries_are_cached_by_content(monkeypatch):
     library = build(source)
     assert build(source, width=1) != library
     assert build(model_source(AmpLSTM(4, seed=1))) != library
-    monkeypatch.setattr(compiler, "_run", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(compiler, "run_compiler", lambda *_: pytest.fail("compiled again"))
     assert build(source) == library
 
 
@@ -265,3 +301,24 @@ def test_a_compiler_that_fails_is_one_sentence_and_leaves_no_file(monkeypatch, t
     assert list((tmp_path / "cache").iterdir()) == []
     with pytest.raises(InputError, match="width must be"):
         build("", width=5)
+
+
+@needs_compiler
+def test_a_long_signal_is_played_compiled_and_nothing_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINYAMP_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiler, "WORTHWHILE", 3000)
+    model, x = AmpLSTM(5), noise(3000)
+    with torch.no_grad():
+        model.lstm.weight_hh_l0 *= 3
+    wanted = process(model, x)
+    np.testing.assert_allclose(play(model, x), wanted, atol=1e-6)
+    assert not np.array_equal(play(model, x), wanted), "not PyTorch's own sum"
+    assert np.array_equal(play(model, x[:2999]), wanted[:2999]), "too short to be worth it"
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_compiler_pytorch_plays_a_long_signal(monkeypatch):
+    monkeypatch.setattr(compiler, "WORTHWHILE", 100)
+    monkeypatch.setattr(compiler, "find_compiler", lambda: (_ for _ in ()).throw(InputError("no")))
+    model, x = AmpLSTM(3), noise(200)
+    assert np.array_equal(play(model, x), process(model, x))

@@ -9,9 +9,12 @@ width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 TILE = 16  # units
 ROWS = 4 * TILE
 ACCUMULATORS = {4: 12, 8: 12, 16: 24}  # vectors that one pass over the columns keeps in registers
+MOST = {4: 13, 8: 14, 16: 28}  # the same, for a last pass that spares another one
 # how 1, 2, 3 or 4 partial sums of an accumulator are added up, as a tree
 MERGES = {
     1: (),
@@ -27,51 +30,76 @@ def left_over_rows(hidden_size: int) -> int:
     return -(-4 * (hidden_size % TILE) // 16) * 16
 
 
-def step_function(hidden_size: int, width: int) -> str:
-    """The C function `step` for vectors of `width` floats: registers hold a tile's gate rows."""
-    tiles, left = divmod(hidden_size, TILE)
-    parts = [tuple(range(TILE // width))]  # which vectors of a gate one pass takes
-    if width == 4:
-        parts = [(0, 1), (2, 3)]
-    limit = ACCUMULATORS[width]
-    group = max(1, limit // (4 * len(parts[0]))) if len(parts) == 1 else 1
-    whole, rest = divmod(tiles, group)
-    if whole == 1 and rest == 0:
-        whole, rest = 0, group
-    left_vectors = -(-4 * left // width)
-    out = [
-        "static float step(const float *h, float *h_new, float *c, float x, int odd)",
-        "{",
-        "    V sum = {0};",
+def powers(rows: Sequence[str], free: Sequence[bool]) -> list[str]:
+    """2^row in C for each of `rows`, clamped first unless it is `free`."""
+    return [
+        f"exp2_of({row if fits else f'clamp({row}, 30.0f)'})"
+        for row, fits in zip(rows, free, strict=True)
     ]
-    out += ["    (void)odd;"] if hidden_size <= L1_UNITS else []
+
+
+def step_function(hidden_size: int, width: int, free: Sequence[bool]) -> str:
+    """The C function `step` for vectors of `width` floats: registers hold a tile's gate rows.
+
+    `free` says of each gate whether its rows can do without being clamped.
+
+    Weights that exceed a first-level cache are walked to and fro: what was used last is still
+    there when the next sample begins with it. That holds for the passes, and for the columns in
+    each, which go against the passes: those of the units that were computed last come last, so
+    that nobody waits for them.
+    """
+    tiles, left = divmod(hidden_size, TILE)
+    parts = [(0, 1), (2, 3)] if width == 4 else [tuple(range(TILE // width))]
+    rows_of_tile = 4 * len(parts[0])  # vectors
+    # Beyond the first-level cache, one tile a pass: memory brings the next tile's weights while the
+    # gates of the last one are worked out.
+    alternate = hidden_size > L1_UNITS
+    alone = alternate or len(parts) > 1
+    group = 1 if alone else max(1, ACCUMULATORS[width] // rows_of_tile)
+    whole, rest = divmod(tiles, group)
+    left_vectors = -(-4 * left // width)
+    fits = len(parts) == 1 and left_vectors + rows_of_tile * (rest or group) <= MOST[width]
+    if left and fits and not rest and whole:  # the last tiles and what is left in one pass
+        whole, rest = whole - 1, group
+    arguments = "const float *h, float *h_new, float *c, float x, int odd"
+    out = []
     if whole:
-        out.append(f"    for (int k = 0; k < {whole}; ++k) {{")
-        order = f"odd ? {whole - 1} - k : k" if hidden_size > L1_UNITS else "k"
-        out.append(f"        const int t = ({order}) * {group};")
+        out += [f"static inline V tile_pass(int t, {arguments})", "{", "    V sum = {0};"]
         for part in parts:
-            out += _pass(hidden_size, width, [(i, part) for i in range(group)], "t", 0, 2)
-        out.append("    }")
-    base = str(whole * group)
-    rest_vectors = 4 * len(parts[0]) * rest
-    if rest and left and len(parts) == 1 and rest_vectors + left_vectors <= limit + 4:
-        out += _pass(hidden_size, width, [(i, parts[0]) for i in range(rest)], base, left, 1)
-    else:
+            chosen = [(i, part) for i in range(group)]
+            out += _pass(hidden_size, width, free, chosen, "t", 0)
+        out += ["    (void)odd;", "    return sum;", "}"]
+    if rest or left:
+        base = str(whole * group)
+        out += [f"static inline V last_pass({arguments})", "{", "    V sum = {0};"]
         for part in parts if rest else []:
-            out += _pass(hidden_size, width, [(i, part) for i in range(rest)], base, 0, 1)
-        if left:
-            out += _pass(hidden_size, width, [], base, left, 1)
-    out += ["    return total(sum) + head_bias + x; /* (3) */", "}"]
-    return "\n".join(out)
+            chosen = [(i, part) for i in range(rest)]
+            out += _pass(hidden_size, width, free, chosen, base, left if fits else 0)
+        if left and not (rest and fits):
+            out += _pass(hidden_size, width, free, [], base, left)
+        out += ["    (void)odd;", "    return sum;", "}"]
+    out += [f"static float step({arguments})", "{", "    V sum = {0};"]
+    loop = f"    for (int k = 0; k < {whole}; ++k)"
+    last = "sum += last_pass(h, h_new, c, x, odd);"
+    to = f"        sum += tile_pass(k * {group}, h, h_new, c, x, odd);"
+    if alternate:
+        fro = f"sum += tile_pass(({whole - 1} - k) * {group}, h, h_new, c, x, odd);"
+        out.append("    if (odd) {")
+        out += [f"        {last}"] if rest or left else []
+        out += [f"    {loop}", f"            {fro}"] if whole else []
+        out += ["        return total(sum) + head_bias;", "    }"]
+    out += [loop, to] if whole else []
+    out += [f"    {last}"] if rest or left else []
+    return "\n".join([*out, "    return total(sum) + head_bias;", "}"])
 
 
 def _pass(
     hidden_size: int,
     width: int,
+    free: Sequence[bool],
     tiles: list[tuple[int, tuple[int, ...]]],
     base: str,
     left: int,
-    depth: int,
 ) -> list[str]:
     """One pass over the columns: the given parts of tiles, and the left-over units if `left`."""
     # each: name, pointer, row offset; the columns of tiles and of the left-over differ in stride
@@ -86,10 +114,10 @@ def _pass(
     strides = {"w": ROWS, "l": left_over_rows(hidden_size)}
     pointers = (["w"] if tiles else []) + (["l"] if left else [])
     count = len(accumulators)
-    sums = 4 if count <= 2 else 2 if count <= 6 else 1  # hide the latency of the additions
-    sums = min(sums, hidden_size)
     alternate = hidden_size > L1_UNITS
-    pad = "    " * depth
+    sums = 4 if count <= 4 else 2 if count <= 6 else 1  # hide the latency of the additions
+    sums = 1 if alternate else min(sums, hidden_size)
+    pad = "    "
     out = [pad + "{"]
     if tiles:
         out.append(f"{pad}    const float *w = tiles + {base} * {(hidden_size + 2) * ROWS};")
@@ -111,15 +139,15 @@ def _pass(
 
     for s in range(1, sums):
         out.append(f"{pad}    V " + ", ".join(f"{n}_{s} = {{0}}" for n, _, _ in accumulators) + ";")
-    unroll = max(1, min(8, 32 // (count * sums)))
+    unroll = max(1, min(4 if alternate else 8, 32 // (count * sums)))
     out.append(f"{pad}    UNROLL({unroll})")
     whole = hidden_size // sums * sums
     if alternate:
         out.append(f"{pad}    for (int k = 0; k < {hidden_size}; ++k) {{")
-        out.append(f"{pad}        const int j = odd ? {hidden_size - 1} - k : k;")
+        out.append(f"{pad}        const int j = odd ? k : {hidden_size - 1} - k;")
     else:
         out.append(f"{pad}    for (int j = 0; j < {whole}; j += {sums}) {{")
-    for s in range(1 if alternate else sums):
+    for s in range(sums):
         out += column(f"j + {s}" if s else "j", s, pad + "        ")
     out.append(f"{pad}    }}")
     if not alternate:
@@ -129,11 +157,13 @@ def _pass(
             out += [f"{pad}    {n}{to} += {n}{source};" for n, _, _ in accumulators]
     for i, part in tiles:
         for s in part:
-            gates = ", ".join(f"exp2_of({g}{i}_{s})" for g in "ifgo")
+            gates = ", ".join(powers([f"{gate}{i}_{s}" for gate in "ifgo"], free))
             unit = f"({base} + {i}) * {TILE} + {s * width}"
             out.append(f"{pad}    sum += unit({gates}, c, h_new, {unit});")
     if left:
-        out += [f"{pad}    m{v} = exp2_of(m{v});" for v in range(left_vectors)]
+        rows = [f"m{v}" for v in range(left_vectors)]  # of all gates, one after the other
+        of_rows = powers(rows, [all(free)] * left_vectors)
+        out += [f"{pad}    {row} = {power};" for row, power in zip(rows, of_rows, strict=True)]
         first_unit = hidden_size - left
         for u in range(0, left, width):
             gates = ", ".join(_lanes(left, width, g * left + u, left - u) for g in range(4))
@@ -151,7 +181,7 @@ def _lanes(left: int, width: int, start: int, units: int) -> str:
     return f"SHUFFLE(m{vector}, m{other}, {', '.join(map(str, lanes))})"
 
 
-def scalar_function(hidden_size: int) -> str:
+def scalar_function(hidden_size: int, free: Sequence[bool]) -> str:
     """The C function `step` without vectors."""
     tiles, left = divmod(hidden_size, TILE)
     out = [
@@ -170,6 +200,7 @@ def scalar_function(hidden_size: int) -> str:
     for stride, units, first in parts:
         if units == left:
             out += ["    {", "        const float *w = left_over;"]
+        gates = ", ".join(powers([f"z[{gate * units} + u]" for gate in range(4)], free))
         out += [
             f"        for (int r = 0; r < {4 * units}; ++r)",
             f"            z[r] = w[r] + w[{stride} + r] * x;",
@@ -177,9 +208,8 @@ def scalar_function(hidden_size: int) -> str:
             f"            for (int r = 0; r < {4 * units}; ++r)",
             f"                z[r] += w[(j + 2) * {stride} + r] * h[j];",
             f"        for (int u = 0; u < {units}; ++u)",
-            f"            sum += unit(exp2_of(z[u]), exp2_of(z[{units} + u]), "
-            f"exp2_of(z[{2 * units} + u]),",
-            f"                        exp2_of(z[{3 * units} + u]), c, h_new, {first} + u);",
+            f"            sum += unit({gates}, c, h_new,",
+            f"                        {first} + u);",
             "    }",
         ]
-    return "\n".join([*out, "    return sum + head_bias + x; /* (3) */", "}"])
+    return "\n".join([*out, "    return sum + head_bias;", "}"])

@@ -15,12 +15,17 @@ from typing import NoReturn
 
 from tinyamp import (
     __version__,
+    cli_bench,
     cli_compile,
     cli_data,
+    cli_fit,
     cli_formats,
+    cli_listen,
     cli_model,
+    cli_page,
     cli_retrain,
     cli_search,
+    cli_study,
     cli_train,
 )
 from tinyamp.files import InputError
@@ -34,7 +39,10 @@ examples:
   tinyamp evaluate runs/muff/model.safetensors --device sim-muff
   tinyamp process runs/muff/model.safetensors dry.wav wet.wav
   tinyamp export runs/muff/model.safetensors muff.nam     for Neural Amp Modeler; also AIDA-X
-  tinyamp compile runs/muff/model.safetensors -o muff.c   one C file without dependencies
+  tinyamp compile runs/muff/model.safetensors -o muff.c   one C file; .wasm for a web page
+  tinyamp bench runs/muff/model.safetensors           how fast it plays, in every way
+  tinyamp listen make -o test.html                    a listening test in one page
+  tinyamp fit capture.wav recorded.wav -o my-amp      your own amp: all of that in one go
 
 `tinyamp COMMAND --help` tells more, with examples.
 """
@@ -67,6 +75,11 @@ def build_parser() -> Parser:
     cli_model.add_commands(commands)
     cli_formats.add_commands(commands)
     cli_compile.add_commands(commands)
+    cli_study.add_commands(commands)
+    cli_bench.add_commands(commands)
+    cli_page.add_commands(commands)
+    cli_listen.add_commands(commands)
+    cli_fit.add_commands(commands)
     return parser
 
 

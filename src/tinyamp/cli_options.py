@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from pathlib import Path
 
 from tinyamp.audio import CHANNELS
@@ -125,3 +126,12 @@ def check_output(out: Path, *sources: Path, overwrite: bool) -> None:
             raise InputError(f"{out} is also what is read; choose another name for the output.")
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already; choose another name or add --overwrite.")
+
+
+def demand_writable(folder: Path) -> None:
+    """Make a folder, and refuse one that nothing can be written to: before the work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"Cannot write into {folder}: {error.strerror or error}.") from error

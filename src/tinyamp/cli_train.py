@@ -6,7 +6,6 @@ PyTorch takes seconds to load, so it is imported where it is needed, not above.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tinyamp.cli_options import (
     add_pair_options,
     add_source,
     check_source,
+    demand_writable,
     duration,
     natural,
     pair_options,
@@ -180,11 +180,7 @@ def prepare_run(folder: Path, args: argparse.Namespace, *, reads: Path | None = 
             f"{folder} holds a run without a checkpoint to go on from; replace it with "
             "--overwrite, or choose another --out."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # better now than after the first epoch
-    except OSError as error:
-        raise InputError(f"Cannot write into {folder}: {error.strerror or error}.") from error
+    demand_writable(folder)
     if args.overwrite:
         for file in there:
             file.unlink()
@@ -202,8 +198,9 @@ def run_train(args: argparse.Namespace) -> None:
     """Train, and say where the model is and how good."""
     check_source(args)
     train_set, validation_set, test_set = training_sets(args)
+    from tinyamp.compiler import play
     from tinyamp.losses import esr
-    from tinyamp.model import AmpLSTM, process, save_model
+    from tinyamp.model import AmpLSTM, save_model
     from tinyamp.presets import with_changes
     from tinyamp.train import train
 
@@ -218,7 +215,7 @@ def run_train(args: argparse.Namespace) -> None:
     about = {"data": train_set.name, "preset": args.preset, "train": asdict(settings)}
     save_model(model, folder / "model.safetensors", settings=about)
     measured, what = (test_set, "test") if test_set else (validation_set, "validation")
-    ratio = esr(measured.target, process(model, measured.input))
+    ratio = esr(measured.target, play(model, measured.input))
     print(f"trained on        {train_set.name}, {train_set.seconds:.1f} s")
     print(f"model             {folder / 'model.safetensors'}")
     print(f"validation loss   {history.best_loss:.5f} (epoch {history.best_epoch.epoch})")

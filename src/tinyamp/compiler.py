@@ -11,31 +11,43 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pooch
+import torch
 
 from tinyamp.ccode import WIDTHS, c_source
+from tinyamp.csparse import Plan
 from tinyamp.files import InputError, write_beside
-from tinyamp.model import AmpLSTM
+from tinyamp.model import AmpLSTM, process
 
 FLAGS = ("-O3", "-ffp-contract=fast", "-march=native", "-shared", "-fPIC", "-w")
 PREFIX = "amp"
 SECONDS = 300  # after which a compiler counts as hung
+WORTHWHILE = 20 * 44_100  # samples from which on a model is played sooner than PyTorch would do it
 SUFFIXES = {"Darwin": ".dylib", "Windows": ".dll"}
 
 
-def model_source(model: AmpLSTM, *, prefix: str = PREFIX) -> str:
+def model_source(model: AmpLSTM, *, prefix: str = PREFIX, layout: str = "auto") -> str:
     """The text of one C11 file that plays `model`; how to use it stands at its top.
 
-    Raises `InputError` for a model of several inputs or a prefix that is not a name in C.
+    `layout` is "dense", "sparse" or "auto". Raises `InputError` for another one, for a model of
+    several inputs or a prefix that is not a name in C.
     """
+    return planned_source(model, prefix=prefix, layout=layout)[0]
+
+
+def planned_source(
+    model: AmpLSTM, *, prefix: str = PREFIX, layout: str = "auto"
+) -> tuple[str, Plan]:
+    """The same text, and the plan behind it: which layout it has, and why."""
     weights = {
         name: value.detach().cpu().double().numpy() for name, value in model.state_dict().items()
     }
-    return c_source(weights, prefix=prefix, sample_rate=model.sample_rate)
+    return c_source(weights, prefix=prefix, sample_rate=model.sample_rate, layout=layout)
 
 
 def find_compiler() -> list[str]:
@@ -63,12 +75,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TINYAMP_CACHE") or pooch.os_cache("tinyamp"))
 
 
-def build(source: str, *, width: int | None = None, flags: tuple[str, ...] = ()) -> Path:
+def build(
+    source: str,
+    *,
+    width: int | None = None,
+    flags: tuple[str, ...] = (),
+    folder: Path | None = None,
+) -> Path:
     """Compile C text to a shared library, or take it from the cache; return its path.
 
     `width` is 4, 8 or 16 floats in a vector, 1 for plain C, or `None` for the processor's own;
-    `flags` are added to the compiler's. The library is cached by its text, the command, the
-    compiler's version and the processor. Raises `InputError` when there is no compiler or it fails.
+    `flags` are added to the compiler's. The library is cached in `folder`, by default
+    `cache_folder()`, by its text, the command, the compiler's version and the processor. Raises
+    `InputError` when there is no compiler or it fails.
     """
     if width not in (None, 1, *WIDTHS):
         raise InputError(f"width must be 1, 4, 8 or 16, but is {width}.")
@@ -76,16 +95,16 @@ def build(source: str, *, width: int | None = None, flags: tuple[str, ...] = ())
     command = [*compiler, *FLAGS, *flags]
     if width is not None:
         command.append("-DTINYAMP_SCALAR" if width == 1 else f"-DTINYAMP_WIDTH={width}")
-    identity = "\0".join([*command, _version(tuple(compiler)), _processor(), source])
+    identity = "\0".join([*command, compiler_version(tuple(compiler)), _processor(), source])
     name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    library = cache_folder() / (name + SUFFIXES.get(platform.system(), ".so"))
+    library = (folder or cache_folder()) / (name + SUFFIXES.get(platform.system(), ".so"))
     if not library.is_file():
         with write_beside(library) as temporary:
-            _run([*command, "-x", "c", "-", "-o", str(temporary)], source)
+            run_compiler([*command, "-x", "c", "-", "-o", str(temporary)], source)
     return library
 
 
-def _run(command: list[str], text: str = "") -> str:
+def run_compiler(command: list[str], text: str = "") -> str:
     """Run a compiler; its output, or `InputError` with the first line of its complaint."""
     try:
         done = subprocess.run(
@@ -102,8 +121,8 @@ def _run(command: list[str], text: str = "") -> str:
 
 
 @lru_cache
-def _version(compiler: tuple[str, ...]) -> str:
-    return _run([*compiler, "--version"])
+def compiler_version(compiler: tuple[str, ...]) -> str:
+    return run_compiler([*compiler, "--version"])
 
 
 @lru_cache
@@ -122,16 +141,25 @@ class CompiledModel:
     """A compiled `model` that plays a stream: `process` goes on where it stopped.
 
     The output does not depend on how the signal is split into blocks, to the bit. `width` and
-    `flags` are those of `build`; `.width` is what was built. Raises `InputError` when there is no
-    compiler, and for a model of several inputs.
+    `flags` and `folder` are those of `build`, `layout` is that of `model_source`; `.width` and
+    `.layout` are what was built, and `.reason` says why it is dense or sparse. Raises `InputError`
+    when there is no compiler, and for a model of several inputs.
     """
 
     def __init__(
-        self, model: AmpLSTM, width: int | None = None, *, flags: tuple[str, ...] = ()
+        self,
+        model: AmpLSTM,
+        width: int | None = None,
+        *,
+        layout: str = "auto",
+        flags: tuple[str, ...] = (),
+        folder: Path | None = None,
     ) -> None:
         self.sample_rate = model.sample_rate
         self.hidden_size = model.hidden_size
-        self.library = build(model_source(model), width=width, flags=flags)
+        source, chosen = planned_source(model, layout=layout)
+        self.layout, self.reason = chosen.layout, chosen.reason
+        self.library = build(source, width=width, flags=flags, folder=folder)
         try:
             library = ctypes.CDLL(str(self.library))
         except OSError as error:
@@ -168,3 +196,21 @@ class CompiledModel:
         y = np.empty_like(x)
         self._process(self._state, x.ctypes.data, y.ctypes.data, len(x))
         return y
+
+
+def play(model: AmpLSTM, x: np.ndarray) -> np.ndarray:
+    """The output of `process(model, x)`, of a long signal sooner: compiled, used once, removed.
+
+    So it is for a float32 model of one input on a CPU where there is a C compiler; else, and for a
+    short signal, PyTorch plays it. The two agree to rounding.
+    """
+    weight = model.head.weight
+    fits = model.input_size == 1 and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    if fits and np.size(x) >= WORTHWHILE:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            try:
+                player = CompiledModel(model, folder=Path(folder))
+            except InputError:
+                return process(model, x)
+            return player.process(x)
+    return process(model, x)

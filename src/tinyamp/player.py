@@ -87,6 +87,19 @@ def players(
     match: bool = True,
     lossless: bool = False,
 ) -> HTML:
+    """`players_html`, to be displayed in a notebook."""
+    from IPython.display import HTML
+
+    return HTML(players_html(signals, sample_rate, match=match, lossless=lossless))
+
+
+def players_html(
+    signals: Mapping[str, np.ndarray],
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    match: bool = True,
+    lossless: bool = False,
+) -> str:
     """One audio player a sound, labelled and coloured; the sounds travel inside the page.
 
     With `match` they play at one RMS level, and each row says by how many dB it was changed;
@@ -94,8 +107,6 @@ def players(
     MP3 (19 kB a second), or 16-bit FLAC with `lossless` or for a sample rate that MP3 lacks.
     Raises `InputError` also for what `level_match` refuses.
     """
-    from IPython.display import HTML
-
     sounds = checked_signals(signals)
     if match:
         played, gains = level_match(sounds)
@@ -124,7 +135,7 @@ def players(
             "onplay=\"for(const a of document.querySelectorAll('audio'))if(a!==this)a.pause()\" "
             f'src="{_data_uri(x, sample_rate, lossless)}"></audio></div>'
         )
-    return HTML(
+    return (
         f'{_CSS}<div class="tinyamp-players" role="group" aria-label="Sounds to compare">'
         f"{''.join(rows)}<small>{note}</small></div>"
     )
