@@ -71,6 +71,14 @@ class AmpLSTM(torch.nn.Module):
         return y, state
 
 
+def model_with(weights: Mapping[str, torch.Tensor], *, sample_rate: int) -> AmpLSTM:
+    """The model of a `state_dict`: its sizes and its precision are those of the weights."""
+    rows, input_size = weights["lstm.weight_ih_l0"].shape  # (4 · hidden, input)
+    model = AmpLSTM(rows // 4, input_size=input_size, sample_rate=sample_rate)
+    model.to(weights["head.bias"].dtype).load_state_dict(weights)
+    return model
+
+
 def parameter_count(hidden_size: int, input_size: int = 1) -> int:
     """Number of learnable parameters of the LSTM layer, eq. (2); the dense layer is not counted."""
     return (4 * input_size + 8) * hidden_size + 4 * hidden_size**2

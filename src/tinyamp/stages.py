@@ -15,7 +15,7 @@ import torch
 
 from tinyamp.files import InputError, write_beside
 from tinyamp.masks import SCORES
-from tinyamp.model import AmpLSTM, load_model, save_model
+from tinyamp.model import AmpLSTM, load_model, model_with, save_model
 from tinyamp.presets import PRESETS, TrainSettings
 
 VARIANTS = ("fully-train-first", "early-bird", "trained")
@@ -135,9 +135,7 @@ class SearchResult:
                 f"There is no stage {number}; this search has 0 to {len(self.weights) - 1}."
             )
         weights, stage = self.weights[number], self.stages[number]
-        rows, input_size = weights["lstm.weight_ih_l0"].shape  # (4 · hidden, input)
-        model = AmpLSTM(rows // 4, input_size=input_size, sample_rate=self.sample_rate)
-        model.to(weights["head.bias"].dtype).load_state_dict(weights)
+        model = model_with(weights, sample_rate=self.sample_rate)
         model.settings = {"data": self.data, "stage": number, "sparsity": stage.sparsity}
         return model
 

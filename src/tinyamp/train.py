@@ -17,12 +17,16 @@ import numpy as np
 import torch
 from tqdm.std import tqdm
 
+from tinyamp.bptt import unroll
 from tinyamp.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint, weights_of
+from tinyamp.compiler import play
 from tinyamp.data import Recording, segments
 from tinyamp.files import InputError
 from tinyamp.losses import amp_loss
-from tinyamp.model import AmpLSTM, process
+from tinyamp.model import AmpLSTM, State
 from tinyamp.presets import Epoch, History, TrainSettings, epoch_order, learning_rate_at
+
+Forward = Callable[[AmpLSTM, torch.Tensor, State | None], tuple[torch.Tensor, State]]
 
 
 class DivergedError(RuntimeError):
@@ -51,12 +55,15 @@ def train_batch(
     target: torch.Tensor,
     settings: TrainSettings,
     masks: Mapping[str, torch.Tensor] | None = None,
+    *,
+    forward: Forward = unroll,
 ) -> list[float]:
     """Truncated backpropagation through one mini-batch; the loss of every update (IV-B2, IV-B3).
 
     `x` and `target` are (batch, segment_length, 1). With the paper's numbers these are eleven
     updates: ten of 2048 samples and one of 570. Weights that are False in `masks`, and zero when
-    this begins, get no gradient and stay exactly zero. Raises `DivergedError` when a loss is not
+    this begins, get no gradient and stay exactly zero. `forward` runs the model over a chunk:
+    `unroll`, or `AmpLSTM.__call__` for PyTorch alone. Raises `DivergedError` when a loss is not
     finite; the weights have then not been updated with it.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -64,11 +71,13 @@ def train_batch(
     state = None
     if settings.warmup:
         with torch.no_grad():
-            _, state = model(x[:, : settings.warmup])  # the state settles; nothing is learnt
+            _, state = forward(
+                model, x[:, : settings.warmup], None
+            )  # the state settles; nothing is learnt
     losses = []
     for start in range(settings.warmup, x.shape[1], settings.chunk):
         stop = min(start + settings.chunk, x.shape[1])
-        prediction, state = model(x[:, start:stop], state)  # (batch, chunk, 1)
+        prediction, state = forward(model, x[:, start:stop], state)  # (batch, chunk, 1)
         loss = amp_loss(
             target[:, start:stop],
             prediction,
@@ -137,7 +146,7 @@ def train_epoch(
 def validation_loss(model: AmpLSTM, recording: Recording, settings: TrainSettings) -> float:
     """The training loss, eq. (7), of the whole unsegmented recording from the zero state."""
     target = torch.as_tensor(recording.target, dtype=torch.float64)[None]  # (1, time)
-    output = torch.as_tensor(process(model, recording.input), dtype=torch.float64)[None]
+    output = torch.as_tensor(play(model, recording.input), dtype=torch.float64)[None]
     return amp_loss(
         target, output, coefficient=settings.pre_emphasis, dc_weight=settings.dc_weight
     ).item()
