@@ -1,0 +1,184 @@
+"""The study: the paper's whole experiment, Sections IV and V, as a list of jobs.
+
+A *row* is one search: a device, a hidden size, a seed and a variant. Its jobs search for masks,
+choose and retrain a stage, and train what it is compared with; each writes one result. What a job
+does is in `tinyamp.study_jobs`; what its result looks like in `tinyamp.study_record`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from tinyamp.data import AUTHORS, SIMULATED
+from tinyamp.files import InputError
+from tinyamp.presets import PRESETS, TrainSettings
+from tinyamp.stages import SEARCH_PRESETS, SearchSettings
+
+GRID = ("devices", "sizes", "seeds")  # these say which rows there are, not what a row gets
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What the study trains and how; the defaults are the paper's, Table I and Section IV.
+
+    The first of `sizes` is the one with several `seeds`, with retraining at every stage (Fig. 3)
+    and with the Early-Bird variant. A stage is selected if it is pruned by `floor` or more and its
+    validation ESR after retraining is at most `slack` times that of the unpruned model: see
+    `tinyamp.study_jobs.choose`. `seconds` limits every split, for tests.
+    """
+
+    devices: tuple[str, ...] = AUTHORS
+    sizes: tuple[int, ...] = (32, 64, 96)  # Table I
+    seeds: tuple[int, ...] = (0, 1, 2)
+    source: str = "authors"
+    search: SearchSettings = SEARCH_PRESETS["paper"]
+    retrain: TrainSettings = PRESETS["paper"]  # V-A: as long as the unpruned model
+    floor: float = 0.65  # Table I: the least that was pruned is 65.7 %
+    slack: float = 1.0
+    seconds: float | None = None
+
+    def what_a_row_gets(self) -> dict:
+        """All settings but those that only say which rows there are."""
+        return {name: value for name, value in asdict(self).items() if name not in GRID}
+
+    def digest(self, kind: str = "") -> str:
+        """What results of a kind of job are stamped with; the same when only rows are added.
+
+        A search does not depend on how its stages are retrained and selected.
+        """
+        settings = self.what_a_row_gets()
+        if kind == "search":
+            settings = {name: settings[name] for name in ("search", "source", "seconds")}
+        text = json.dumps(settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+# 48 epochs and not the 36 of `tinyamp train`, for every size: with fewer, sim-metal is still at
+# the edge where a few epochs halve its error, and a ratio to an unfinished model says little.
+# Chunks of half the length are twice the updates for a tenth more time: the validation loss of
+# sim-muff, unpruned, falls by a quarter, that of its retrained stages too.
+LAPTOP = replace(PRESETS["laptop"], epochs=48, chunk=512)
+# Three times the updates from mask to mask of `tinyamp search`, over half as much more audio: large
+# models have far more weights to settle, and the budget allows it.
+COURSE = replace(SEARCH_PRESETS["laptop"].course, chunk=512, segments_per_epoch=60)
+QUICK = replace(PRESETS["laptop"], epochs=3, segments_per_epoch=None, validate_every=1, chunk=4096)
+
+STUDIES = {
+    "paper": StudySettings(),
+    "laptop": StudySettings(
+        devices=SIMULATED,
+        source="full",
+        search=replace(SEARCH_PRESETS["laptop"], full=LAPTOP, course=COURSE),
+        retrain=LAPTOP,
+    ),
+    # Every kind of job in a minute, to see that the machinery works; the numbers mean nothing.
+    "tiny": StudySettings(
+        devices=("sim-muff",),
+        sizes=(4, 5),
+        seeds=(0,),
+        source="excerpt",
+        search=replace(
+            SEARCH_PRESETS["laptop"], iterations=2, k=2, full=QUICK, course=replace(QUICK, epochs=3)
+        ),
+        retrain=QUICK,
+        floor=0.25,
+        seconds=0.6,
+    ),
+}
+
+
+def study_settings(preset: str) -> StudySettings:
+    """The study called `preset`; raises `InputError` when there is none."""
+    if preset not in STUDIES:
+        raise InputError(f"There is no study {preset!r}; choose from {', '.join(STUDIES)}.")
+    return STUDIES[preset]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mask search and what belongs to it."""
+
+    device: str
+    size: int
+    seed: int = 0
+    variant: str = "fully-train-first"
+
+    @property
+    def name(self) -> str:
+        """The folder of its results, such as "sim-muff-32-s0" or "sim-muff-32-s0-early-bird"."""
+        suffix = "-early-bird" if self.variant == "early-bird" else ""
+        return f"{self.device}-{self.size}-s{self.seed}{suffix}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command, `tinyamp study job NAME`, and the result that it writes.
+
+    The kinds: "search" trains and searches; "pruned" selects a stage and retrains it (Table I);
+    "one-shot" prunes to the same sparsity at once; "matched" finds the sparsest stage that is no
+    worse than the unpruned model of the smallest size; "curve" retrains every stage (Fig. 3);
+    "same" retrains the stage of an Early-Bird search that the other variant has selected.
+    """
+
+    kind: str
+    row: Row
+    needs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as "sim-muff-32-s0/pruned"."""
+        return f"{self.row.name}/{self.kind}"
+
+    @property
+    def file(self) -> str:
+        """The result, relative to the folder of the study's results."""
+        return f"{self.name}.json"
+
+
+def jobs_of(study: StudySettings) -> list[Job]:
+    """All jobs of a study, in the order in which they should run: whole rows first.
+
+    Table I comes first: the smallest size, then the largest (the one that shall beat it), then
+    those between. Every job comes after those that it `needs`.
+    """
+    smallest, *larger = study.sizes
+    first = study.seeds[0]
+    jobs: list[Job] = []
+
+    def add(kind: str, row: Row, *needs: str) -> None:
+        jobs.append(Job(kind, row, needs))
+
+    def add_row(row: Row, *, match: bool = False) -> None:
+        add("search", row)
+        add("pruned", row, f"{row.name}/search")
+        if match:
+            other = replace(row, size=smallest)
+            add("matched", row, f"{row.name}/pruned", f"{other.name}/search")
+        add("one-shot", row, f"{row.name}/pruned")
+
+    for size in (smallest, *reversed(larger)):
+        for device in study.devices:
+            add_row(Row(device, size, first), match=size == study.sizes[-1] != smallest)
+    for device in study.devices:
+        row = Row(device, smallest, first)
+        add("curve", row, f"{row.name}/pruned")
+    for device in study.devices:
+        row = Row(device, smallest, first)
+        early = replace(row, variant="early-bird")
+        add("search", early)
+        add("same", early, f"{early.name}/search", f"{row.name}/pruned")
+    for seed in study.seeds[1:]:
+        for device in study.devices:
+            add_row(Row(device, smallest, seed))
+    return jobs
+
+
+def find_job(jobs: Sequence[Job], name: str) -> Job:
+    """The job called `name`; raises `InputError` when there is none."""
+    for job in jobs:
+        if job.name == name:
+            return job
+    raise InputError(f"This study has no job {name!r}; `tinyamp study status --all` lists them.")

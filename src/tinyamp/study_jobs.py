@@ -1,0 +1,267 @@
+"""What the jobs of the study do: search, select a stage and retrain it, and what that is held to.
+
+Everything that a later job needs is in the folder of results when a job ends. The folder of runs
+holds checkpoints, from which a job that was killed goes on, and can be lost at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+import torch
+
+from tinyamp.compact import effective_hidden_size, pruned_parameter_count
+from tinyamp.data import load
+from tinyamp.masks import active_weights, masks_of, sparsity
+from tinyamp.model import AmpLSTM, parameter_count, save_model
+from tinyamp.retrain import one_shot, retrain
+from tinyamp.search import search
+from tinyamp.stages import recommend
+from tinyamp.study import Job
+from tinyamp.study_bench import Bench, Workshop, settling
+from tinyamp.study_record import (
+    code_version,
+    data_checksums,
+    load_weights,
+    locked,
+    machine,
+    save_weights,
+    write_result,
+)
+
+
+def run_job(job: Job, shop: Workshop) -> dict:
+    """Run a job, unless its result is there; return the result.
+
+    One thread, so that the result is the same however many jobs run beside it. Raises `InputError`
+    when a job that it needs is not finished, or its data set is absent.
+    """
+    torch.set_num_threads(1)
+    with locked(shop.lock(job)):
+        found = shop.result(job.name)
+        if found is not None:
+            return found["result"]
+        started = time.perf_counter()
+        limit = shop.study.seconds
+        sets = {
+            split: load(job.row.device, split, source=shop.study.source, seconds=limit)
+            for split in ("train", "validation", "test")
+        }
+        bench = Bench(shop, job.row, **sets)
+        result = KINDS[job.kind](bench)
+        provenance = {
+            "row": asdict(job.row),
+            "settings": shop.study.what_a_row_gets(),
+            "data": data_checksums(**sets),
+            "code": code_version(),
+            "machine": machine(),
+            "seconds": time.perf_counter() - started,  # of the last start, if it was stopped
+        }
+        digest = shop.study.digest(job.kind)
+        write_result(shop.results / job.file, job.name, digest, result, provenance)
+        return result
+
+
+def run_search(bench: Bench) -> dict:
+    """Algorithm 1 on a new model; keeps the unpruned model and every stage."""
+    shop, row = bench.shop, bench.row
+    settings = replace(
+        shop.study.search,
+        variant=row.variant,
+        full=replace(shop.study.search.full, seed=row.seed),
+        course=replace(shop.study.search.course, seed=row.seed),
+    )
+    folder = shop.run_folder(row) / "search"
+    found = search(
+        AmpLSTM(row.size, seed=row.seed),
+        bench.train,
+        bench.validation,
+        settings,
+        folder=folder,
+        resume=True,
+        progress=shop.progress,
+        device=shop.device,
+    )
+    unpruned = found.model(0)
+    save_model(unpruned, bench.folder / "unpruned.safetensors")
+    for stage in found.stages[1:]:
+        path = bench.folder / "stages" / f"stage-{stage.number:02d}.npz"
+        save_weights(path, found.model(stage.number))
+    history = folder / "unpruned" / "history.json"
+    epochs = json.loads(history.read_text())["epochs"] if history.is_file() else []
+    losses = [e["validation_loss"] for e in epochs if e["validation_loss"] is not None]
+    return {
+        "search": {
+            "sample_rate": found.sample_rate,
+            "collapse": found.collapse,
+            "recommended": recommend(found).number,
+            "stages": [asdict(stage) for stage in found.stages],
+        },
+        "unpruned": {
+            "model": "unpruned.safetensors",
+            **bench.errors(unpruned),
+            "validation_loss": min(losses, default=None),
+            "parameters": parameter_count(row.size),
+            "settling_time": settling(unpruned),
+            "epochs": epochs,
+        },
+    }
+
+
+def retrained(bench: Bench, number: int) -> dict:
+    """Stage `number` retrained in full, Section V-A: its result, made only once.
+
+    Several jobs of a row may ask for the same stage; they run one after the other.
+    """
+    shop, name = bench.shop, f"{bench.row.name}/retrained-{number:02d}"
+    found = shop.result(name)
+    if found is not None:
+        return found["result"]
+    result, model = _train_pruned(
+        bench, shop.stage_model(bench.row, number), f"retrained-{number:02d}"
+    )
+    result = {"stage": number, **result}
+    save_weights(bench.folder / f"retrained-{number:02d}.npz", model)
+    provenance = {"code": code_version(), "machine": machine()}
+    write_result(shop.results / f"{name}.json", name, shop.study.digest(), result, provenance)
+    return result
+
+
+def _train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLSTM]:
+    """Train a pruned model in full, compacted; what came out of it, and the trained model."""
+    shop, row = bench.shop, bench.row
+    masks = masks_of(pruned)
+    model, history = retrain(
+        pruned,
+        bench.train,
+        bench.validation,
+        replace(shop.study.retrain, seed=row.seed),
+        masks=masks,
+        folder=shop.run_folder(row) / f"{name}-{shop.study.retrain.epochs}",
+        resume=True,
+        progress=shop.progress,
+        device=shop.device,
+    )
+    model = model.to("cpu")
+    active, units = active_weights(masks), effective_hidden_size(pruned)
+    return {
+        "sparsity": sparsity(masks),
+        "active": active,
+        "units": units,
+        "parameters": pruned_parameter_count(active, units),
+        "validation_loss": history.best_loss,
+        **bench.errors(model),
+        "settling_time": settling(model),
+        "epochs": [asdict(epoch) for epoch in history.epochs],
+    }, model
+
+
+def choose(
+    start: int, first: int, last: int, limit: float, error_of: Callable[[int], float]
+) -> tuple[int, dict[int, float]]:
+    """The sparsest stage around `start` whose error after retraining is at most `limit`.
+
+    Tried are `start` and its two neighbours (three stages within `first` to `last`), and sparser
+    ones for as long as the sparsest is good. If none is good, the one with the lowest error is
+    taken. Returns the stage and the errors of all that were tried. Errors are of the validation
+    set: the test set has no say.
+    """
+    low = max(first, min(start - 1, last - 2))
+    tried = {number: error_of(number) for number in range(low, min(low + 2, last) + 1)}
+    while (number := max(tried)) < last and tried[number] <= limit:
+        tried[number + 1] = error_of(number + 1)
+    good = [number for number, error in tried.items() if error <= limit]
+    return (max(good) if good else min(tried, key=tried.get)), tried
+
+
+def run_pruned(bench: Bench) -> dict:
+    """Select a stage, from the search's recommendation on, and retrain it: a row of Table I."""
+    limit = bench.shop.study.slack * bench.need("search")["unpruned"]["validation_esr"]
+    return _select(bench, bench.need("search")["search"]["recommended"], limit, "pruned")
+
+
+def run_matched(bench: Bench) -> dict:
+    """The sparsest stage that is no worse than the smallest size's unpruned model, Section V."""
+    other = replace(bench.row, size=bench.shop.study.sizes[0])
+    limit = bench.shop.need(f"{other.name}/search")["unpruned"]["validation_esr"]
+    return _select(bench, bench.need("pruned")["stage"], limit, "matched")
+
+
+def _select(bench: Bench, start: int, limit: float, name: str) -> dict:
+    stages = bench.shop.stages(bench.row)
+    floor = bench.shop.study.floor
+    first = next((s.number for s in stages if s.sparsity >= floor), stages[-1].number)
+    chosen, tried = choose(
+        start,
+        first,
+        stages[-1].number,
+        limit,
+        lambda number: retrained(bench, number)["validation_esr"],
+    )
+    result = retrained(bench, chosen)
+    file = f"{name}.safetensors"
+    _keep_model(bench, f"retrained-{chosen:02d}.npz", file, result)
+    attempts = [
+        {"stage": n, "validation_esr": error, "test_esr": retrained(bench, n)["test_esr"]}
+        for n, error in tried.items()
+    ]
+    return {
+        "model": file,
+        "limit": limit,
+        "good": tried[chosen] <= limit,
+        "attempts": attempts,
+        **result,
+    }
+
+
+def _keep_model(bench: Bench, source: str, file: str, result: dict) -> None:
+    """Write a trained model, as .npz at `source`, as a model that every command takes."""
+    rate = bench.need("search")["search"]["sample_rate"]
+    about = {"data": bench.train.name, "pruned_from": bench.row.size, "stage": result["stage"]}
+    about |= {"sparsity": result["sparsity"], "train": asdict(bench.shop.study.retrain)}
+    save_model(load_weights(bench.folder / source, rate), bench.folder / file, settings=about)
+
+
+def run_one_shot(bench: Bench) -> dict:
+    """Prune the unpruned model at once to the selected sparsity, and train it as long (V-A)."""
+    share = bench.need("pruned")["sparsity"]
+    model = bench.shop.stage_model(bench.row, 0)
+    one_shot(model, share)
+    result, model = _train_pruned(bench, model, "one-shot")
+    model.settings |= {"sparsity": share, "one_shot": True}
+    save_model(model, bench.folder / "one-shot.safetensors")
+    return {"model": "one-shot.safetensors", **result}
+
+
+def run_curve(bench: Bench) -> dict:
+    """Retrain every stage, the unpruned one too: what more training alone would give (Fig. 3)."""
+    names = ("stage", "sparsity", "units", "validation_loss", "validation_esr", "test_esr")
+    points = []
+    for stage in bench.shop.stages(bench.row):
+        result = retrained(bench, stage.number)
+        points.append({"loss_stop": stage.loss_stop, **{name: result[name] for name in names}})
+    return {"stages": points}
+
+
+def run_same(bench: Bench) -> dict:
+    """Retrain the Early-Bird stage that is as sparse as the one selected without it (V-A)."""
+    number = bench.shop.need(f"{replace(bench.row, variant='fully-train-first').name}/pruned")[
+        "stage"
+    ]
+    number = min(number, bench.shop.stages(bench.row)[-1].number)
+    result = retrained(bench, number)
+    _keep_model(bench, f"retrained-{number:02d}.npz", "same.safetensors", result)
+    return {"model": "same.safetensors", **result}
+
+
+KINDS: dict[str, Callable[[Bench], dict]] = {
+    "search": run_search,
+    "pruned": run_pruned,
+    "one-shot": run_one_shot,
+    "matched": run_matched,
+    "curve": run_curve,
+    "same": run_same,
+}

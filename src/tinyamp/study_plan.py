@@ -1,0 +1,111 @@
+"""How long the study will take, from short timings on the machine that asks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from tinyamp.compiler import play
+from tinyamp.data import load
+from tinyamp.model import AmpLSTM
+from tinyamp.presets import TrainSettings
+from tinyamp.study import Job, StudySettings
+from tinyamp.train import train_batch, updates_per_epoch
+
+EPOCHS_OF_A_STAGE = 6  # usual; k = 5 is the least
+ATTEMPTS = 3  # stages that a job usually retrains before it has found the one
+CHUNKS = 4  # updates that are timed
+LISTEN = 30  # seconds of audio that are played; long enough for `play` to compile the model
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one update by batch × chunk samples, and of one second of audio processed."""
+
+    per_sample: float
+    per_second: float
+
+
+def measure_cost(size: int, settings: TrainSettings, *, sample_rate: int = 44_100) -> Cost:
+    """Time a few updates and half a minute of audio of a model with `size` units.
+
+    On one thread, and in seconds of the processor: what else the machine does hardly counts.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = AmpLSTM(size)
+        optimizer = torch.optim.Adam(model.parameters())
+        noise = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, 2 * sample_rate))
+        x = noise[: settings.chunk].float().repeat(settings.batch_size, CHUNKS)[:, :, None]
+        short = replace(settings, warmup=0)
+        train_batch(model, optimizer, x[:, : settings.chunk], x[:, : settings.chunk], short)
+        started = time.process_time()
+        train_batch(model, optimizer, x, x, short)
+        update = (time.process_time() - started) / CHUNKS
+        started = time.process_time()
+        play(model, noise[:sample_rate].repeat(LISTEN).numpy())
+        second = (time.process_time() - started) / LISTEN
+    finally:
+        torch.set_num_threads(threads)
+    return Cost(update / (settings.batch_size * settings.chunk), second)
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much audio there is, in seconds."""
+
+    train: float
+    validation: float
+    test: float
+
+
+def amounts_of(study: StudySettings) -> Amounts:
+    """The lengths of the first device's sets. Raises `InputError` when they are absent."""
+    seconds = [
+        load(study.devices[0], split, source=study.source, seconds=study.seconds).seconds
+        for split in ("train", "validation", "test")
+    ]
+    return Amounts(*seconds)
+
+
+def _training(settings: TrainSettings, cost: Cost, amounts: Amounts, epochs: int) -> float:
+    segments = int(amounts.train * 44_100 / settings.segment_length)
+    samples = settings.batch_size * settings.chunk
+    update = updates_per_epoch(settings, segments) * samples * cost.per_sample
+    checks = math.ceil(epochs / settings.validate_every)
+    return epochs * update + checks * amounts.validation * cost.per_second
+
+
+def estimate(job: Job, study: StudySettings, costs: Mapping[int, Cost], amounts: Amounts) -> float:
+    """Seconds on one core that a job will take, counted at full size: about an upper bound.
+
+    Retraining on a compacted model is cheaper than that, a stage that has been retrained already
+    costs nothing, and how many stages are tried is a guess.
+    """
+    cost = costs[job.row.size]
+    one = _training(study.retrain, cost, amounts, study.retrain.epochs)
+    one += amounts.test * cost.per_second
+    if job.kind != "search":
+        stages = study.search.iterations + 1
+        times = {"pruned": ATTEMPTS, "curve": stages - ATTEMPTS}
+        return one * times.get(job.kind, 1)
+    full, course, stages = study.search.full, study.search.course, study.search.iterations
+    judged = min(study.search.validation_seconds or math.inf, amounts.validation)
+    seconds = stages * _training(course, cost, replace(amounts, validation=0), EPOCHS_OF_A_STAGE)
+    seconds += 2 * stages * judged * cost.per_second
+    if job.row.variant != "early-bird":
+        seconds += _training(full, cost, amounts, full.epochs)
+    return seconds
+
+
+def duration(seconds: float) -> str:
+    """Such as "45 s", "12 min" or "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
