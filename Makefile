@@ -6,7 +6,9 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 HTML   := _build/html
+PLAY   := book/_static/play
 PORT   ?= 8000
+JOBS   ?= 2
 PYTHON ?=
 CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.10 python)
 SUPPORTED  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))
@@ -18,7 +20,7 @@ PIP        := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --qui
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint stamp models searches clean
+.PHONY: help setup book serve test lint colab stamp models searches study clean
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,13 +45,14 @@ $(READY): pyproject.toml constraints.txt
 	    "$$python" -m venv --clear $(VENV) || exit 1; \
 	fi
 	@echo "Installing what the book and the tests need into $(VENV): a few minutes the first time ..."
-	@$(PIP) -c constraints.txt -e '.[book,test]'
+	@$(PIP) -c constraints.txt -e '.[book,test,wasm]'
 	@touch $@
 
 book: $(READY)  ## Build the book into _build/html; a warning or a failing cell fails the build
 	@echo "Building the book: every chapter runs from its first cell to its last ..."
 	@rm -rf $(HTML)
-	@$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@$(BIN)/tinyamp page build $(PLAY)
+	@TINYAMP_PLAY=$(CURDIR)/$(PLAY) $(BIN)/jupyter-book build . --all -W -n --keep-going
 	@printf '\nThe book is built. Open it: make serve\nor, without the interactive parts: %s\n' \
 	    "file://$(CURDIR)/$(HTML)/index.html"
 
@@ -70,6 +73,9 @@ test: $(READY) lint  ## Check style, then run tests/ and every notebook, one pro
 lint: $(READY)  ## Check style with ruff
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "Run: $(BIN)/ruff format" >&2; exit 1; }
+
+colab: $(READY)  ## Run every chapter as Colab would, in a fresh environment (half an hour)
+	@$(ONE_THREAD) $(BIN)/python tests/rehearse_colab.py
 
 stamp: $(READY)  ## Stamp the repository's address into notebooks and README, and strip outputs
 	@$(BIN)/python -m tinyamp.book stamp
@@ -99,6 +105,12 @@ searches: $(READY)  ## Search, retrain and compare two devices again, for chapte
 	    cp $$run/one-shot/model.safetensors data/models/$$device-32-one-shot.safetensors; \
 	done
 
+study: $(READY)  ## Run the whole experiment, or go on with it (8 hours on two cores: JOBS=2)
+	@$(BIN)/tinyamp data make
+	@$(BIN)/tinyamp study run --jobs $(JOBS)
+	@$(BIN)/tinyamp study rtf
+	@$(BIN)/tinyamp study publish
+
 clean:  ## Remove what was built; .venv and data stay
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build $(PLAY) .pytest_cache .ruff_cache .hypothesis
 	find src tests book -name __pycache__ -o -name .ipynb_checkpoints -prune | xargs rm -rf

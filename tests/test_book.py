@@ -6,17 +6,13 @@ The book is built by `make book`; these tests look at what is in `_build/html`.
 from __future__ import annotations
 
 import functools
-import http.server
-import os
 import re
-import shutil
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
+from common import axe_violations, browser, contrasts, served
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "_build" / "html"
@@ -26,58 +22,22 @@ PAGES = sorted(
     if "_static" not in path.parts and path.name != "index.html"
 )
 WIDTHS = {1280: 900, 390: 844}
-# Of its own accord a browser would call home; the tests must see only what the page asks for.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 if not PAGES:
     pytest.skip("The book is not built: run make book first.", allow_module_level=True)
 
 
-def _browser() -> str | None:
-    """A Chromium that starts: some systems have a stub that only says how to install it."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    for name in (os.environ.get("CHROMIUM", ""), *names):
-        path = shutil.which(name) if name else None
-        if path and subprocess.run([path, "--version"], capture_output=True).returncode == 0:
-            return path
-    return None
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
     """The address under which the built book is served."""
-    handler = functools.partial(_Quiet, directory=str(HTML))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with served(HTML) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    executable = _browser()
-    if executable is None:
-        pytest.skip("No Chromium was found: install one, or name it in CHROMIUM.")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
+    with browser() as started:
+        yield started
 
 
 class Visit:
@@ -182,32 +142,55 @@ def test_dark_page_is_legible(chromium, origin: str) -> None:
     assert pages, "no page has a player"
     visit = Visit(chromium, origin, pages[0], 390, "dark")
     try:
-        contrasts = visit.page.evaluate(
-            """() => {
-            const parse = c => (c.match(/[\\d.]+/g) ?? []).map(Number);
-            const luminance = ([r, g, b]) => [r, g, b].map(v => v / 255)
-              .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-              .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-            const behind = e => {
-              for (; e; e = e.parentElement) {
-                const c = parse(getComputedStyle(e).backgroundColor);
-                if (c.length === 3 || c[3] > 0.5) return c;
-              }
-              return [255, 255, 255];
-            };
-            return [...document.querySelectorAll(
-                "main p, main h1, main h2, .tinyamp-player span, .tinyamp-players small")]
-              .map(e => {
-                const [a, b] = [luminance(parse(getComputedStyle(e).color)), luminance(behind(e))];
-                const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                return [e.textContent.slice(0, 40), ratio];
-              });
-            }"""
+        found = contrasts(
+            visit.page,
+            "main p, main h1, main h2, .tinyamp-player span, .tinyamp-players small",
         )
     finally:
         visit.context.close()
-    assert contrasts
-    assert not [pair for pair in contrasts if pair[1] < 4.5]
+    assert found
+    assert not [pair for pair in found if pair[1] < 4.5]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_page_is_accessible(path: str, chromium, origin: str) -> None:
+    """axe-core finds nothing serious, wide and light as well as narrow and dark."""
+    serious = []
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        visit = Visit(chromium, origin, path, width, scheme)
+        try:
+            if visit.page.locator("tinyamp-bench").count():
+                visit.page.wait_for_function("() => document.querySelector('.ta-table td')")
+            visit.page.wait_for_timeout(300)  # book.js follows MathJax
+            found = axe_violations(visit.page)
+        finally:
+            visit.context.close()
+        serious += [
+            (rule["id"], width, scheme, [node["html"][:90] for node in rule["nodes"]])
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+        ]
+    assert serious == []
+
+
+def test_the_heaviest_pages_are_light_enough(chromium, origin: str) -> None:
+    """The page with the widgets: what it loads by itself, and what it may load on demand."""
+    pages = [path for path in PAGES if "<tinyamp-" in (HTML / path).read_text(encoding="utf-8")]
+    assert "book/intro.html" in pages, "the widgets are missing: build the book with make book"
+    for path in pages:
+        visit = Visit(chromium, origin, path, 1280)
+        try:
+            visit.page.wait_for_function("() => document.querySelector('.ta-table td')")
+            loaded = visit.page.evaluate(
+                """() => performance.getEntriesByType("resource")
+                  .map(({ name, decodedBodySize }) => [name, decodedBodySize])"""
+            )
+        finally:
+            visit.context.close()
+        weight = (HTML / path).stat().st_size + sum(size for _, size in loaded)
+        assert weight < 8e6
+    on_demand = (HTML / "_static" / "play").iterdir()
+    assert sum(file.stat().st_size for file in on_demand) < 6e6
 
 
 def _links(path: str) -> set[str]:

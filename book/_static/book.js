@@ -1,7 +1,12 @@
 // What style alone cannot do: whatever scrolls sideways can be reached from the keyboard.
 (() => {
-  const scrolling = "div.math mjx-container, .bd-article pre, .cell_output, .pst-scrollable-table-container";
+  const scrolling = "div.math mjx-container, mjx-container.tinyamp-wide, .bd-article pre, .cell_output, .pst-scrollable-table-container";
   const update = () => {
+    // Formulas in a line scroll only where they are wider than the page.
+    for (const formula of document.querySelectorAll("mjx-container:not([display])")) {
+      formula.classList.remove("tinyamp-wide");
+      formula.classList.toggle("tinyamp-wide", formula.scrollWidth > formula.clientWidth + 8);
+    }
     for (const element of document.querySelectorAll(scrolling)) {
       if (element.scrollWidth > element.clientWidth + 1) {
         element.tabIndex = 0;
@@ -11,6 +16,8 @@
     }
   };
   window.addEventListener("load", () => {
+    // Sphinx calls its list of references a list, although there is more in it than its entries.
+    document.querySelector(".citation-list")?.removeAttribute("role");
     (window.MathJax?.startup?.promise ?? Promise.resolve()).then(update);
     window.addEventListener("resize", update);
   });
