@@ -4,7 +4,7 @@
     python -m tinyamp.book stamp                  # make them agree
     python -m tinyamp.book set-repository URL     # change the address, then stamp
 
-The address stands once, in `_config.yml`.
+The address is decided in one place, under `repository` in `_config.yml`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _URL = re.compile(r"^(?P<key> +url: *)(?P<value>https://[^\s#]+)", re.MULTILINE)
 _BRANCH = re.compile(r"^ +branch: *(?P<value>[^\s#]+)", re.MULTILINE)
 _ADDRESS = re.compile(r"https://github\.com/[A-Za-z0-9][\w-]*/[\w.-]+")
+_REPOSITORY_CODE = re.compile(r"^(repository-code: | +url += \{)https://[^\s}]+", re.MULTILINE)
+_SITE = re.compile(r"^( +ogp_site_url: )https://\S+", re.MULTILINE)
 _BADGE_ID, _SETUP_ID = "colab-badge", "colab-setup"
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -101,7 +103,7 @@ def stamped(notebook: dict, name: str, url: str, branch: str) -> dict:
 
 
 def wanted(root: Path = ROOT) -> dict[Path, str]:
-    """The text that each notebook and the README should have, by path."""
+    """The text that each file with the address in it should have, by path."""
     url, branch = repository(root)
     texts = {}
     for path in notebooks(root):
@@ -111,9 +113,17 @@ def wanted(root: Path = ROOT) -> dict[Path, str]:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{path} is not a notebook that can be read: {error!r}.") from error
         texts[path] = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-    readme = root / "README.md"
-    if readme.is_file():
-        texts[readme] = _readme(readme.read_text(encoding="utf-8"), url, branch)
+    owner, name = url.split("/")[-2:]
+    others = {
+        "README.md": lambda text: _readme(text, url, branch),
+        "CITATION.cff": lambda text: _REPOSITORY_CODE.sub(rf"\g<1>{url}", text),
+        "book/cite.md": lambda text: _REPOSITORY_CODE.sub(rf"\g<1>{url}", text),
+        # Where GitHub serves the book: what a shared link shows needs whole addresses.
+        "_config.yml": lambda text: _SITE.sub(rf"\g<1>https://{owner.lower()}.github.io/{name}/", text),
+    }
+    for place, renewed in others.items():
+        if (path := root / place).is_file():
+            texts[path] = renewed(path.read_text(encoding="utf-8"))
     return texts
 
 
@@ -203,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="say which files do not agree with _config.yml")
-    commands.add_parser("stamp", help="write the address into notebooks and README")
+    commands.add_parser("stamp", help="write the address wherever it belongs")
     commands.add_parser("set-repository", help="change the address").add_argument("url")
     given = parser.parse_args(arguments)
     try:

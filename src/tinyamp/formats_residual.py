@@ -9,10 +9,11 @@ input and output gates held open by large biases and its forget gate held shut:
 A head weight of +1/ε adds x, a head weight of −1/ε takes it away. Nothing else reads the unit,
 and it reads nothing else, so the other units do not notice it.
 
-What is left is an error of ⅔ ε² |x|³, and of float32 up to some 2e-7 / ε where a player computes
-tanh(a) as 2 σ(2a) − 1, which is good to one unit in the last place of 1. Their sum is smallest
-near ε = 0.005. ε = 2⁻⁸ = 0.0039 makes both products with ε exact; for |x| ≤ 1 it leaves 1.0e-5, as
-PyTorch and NumPy compute tanh, and 6.5e-5 in such a player. Beyond, it grows with |x|³.
+What is left is an error of `⅔ ε² |x|³`, and of float32 up to some 2e-7 / ε where a player
+computes tanh(a) as 2 σ(2a) − 1, which is good to one unit in the last place of 1. Their sum is
+smallest near ε = 0.005. ε = 2⁻⁸ = 0.0039 makes both products with ε exact; for inputs in [-1, 1]
+it leaves 1.0e-5, as PyTorch and NumPy compute tanh, and 6.5e-5 in such a player. Beyond, it grows
+with the input's cube.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def find_carrier(weights: Weights, sign: int) -> int | None:
 
 
 def carrier_error(weights: Weights, unit: int, sign: int) -> float:
-    """The largest |W_fc h − sign · x| of one unit, measured in float32 over inputs in [-1, 1].
+    """The largest `|W_fc h − sign · x|` of one unit, measured in float32 over inputs in [-1, 1].
 
     The input goes through the interval in 4001 steps, up and then in random order, so that what
     the unit remembers counts too.

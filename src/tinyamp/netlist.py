@@ -65,7 +65,7 @@ class Element:
 
 @dataclass
 class Netlist:
-    """A parsed circuit; each list holds `Element`s, node "0" is ground."""
+    """A parsed circuit; a list holds one `Element` each, node "0" is ground."""
 
     title: str
     parameters: dict[str, float] = field(default_factory=dict)
