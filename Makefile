@@ -20,10 +20,10 @@ PIP        := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --qui
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint colab stamp models searches study clean
+.PHONY: help setup book serve test lint colab pictures stamp models searches study clean
 
 help:  ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## Make .venv with everything that the book and the tests need
 
@@ -77,8 +77,12 @@ lint: $(READY)  ## Check style with ruff
 colab: $(READY)  ## Run every chapter as Colab would, in a fresh environment (half an hour)
 	@$(ONE_THREAD) $(BIN)/python tests/rehearse_colab.py
 
+pictures:  ## Draw the README's pictures and the card of a shared link anew, from the built book
+	@$(BIN)/python -m tinyamp.picture
+	@$(BIN)/python tests/screenshots.py
+
 stamp: $(READY)  ## Stamp the repository's address into notebooks and README, and strip outputs
-	@$(BIN)/python -m tinyamp.book stamp
+	@$(BIN)/tinyamp book stamp
 
 models: $(READY)  ## Train the models that ship again, on the full simulated sets (half an hour)
 	@$(BIN)/tinyamp data make

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tinyamp import book
+from tinyamp.cli import main
 from tinyamp.files import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,14 +144,15 @@ def test_ruff_has_nothing_to_say():
 
 
 def test_notebooks_and_readme_agree_with_the_config():
-    assert book.differing() == [], "run: python -m tinyamp.book stamp"
+    assert book.differing() == [], "run: tinyamp book stamp"
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A repository with one unstamped notebook and a README."""
+    """A repository with one unstamped notebook and whatever else names the address."""
     (tmp_path / "book").mkdir()
-    shutil.copy(ROOT / "_config.yml", tmp_path)
+    for name in ("_config.yml", "CITATION.cff", "book/cite.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
     colab = "https://colab.research.google.com/github/old/name/blob/x/book/intro.ipynb"
     readme = f"[![c](badge.svg)]({colab})\n\n    git clone https://github.com/old/name\n"
     (tmp_path / "README.md").write_text(readme)
@@ -186,11 +188,13 @@ def test_a_new_address_reaches_every_file(small):
     book.stamp(small)
     old, _ = book.repository(small)
     new = "https://github.com/some-one/their.amps"
-    assert len(book.set_repository(new + ".git", small)) == 3
-    for path in (small / "_config.yml", small / "README.md", small / "book" / "intro.ipynb"):
-        written = path.read_text()
+    named = ("_config.yml", "README.md", "CITATION.cff", "book/cite.md", "book/intro.ipynb")
+    assert len(book.set_repository(new + ".git", small)) == len(named)
+    for name in named:
+        written = (small / name).read_text()
         assert new.removeprefix("https://github.com/") in written
         assert old.removeprefix("https://github.com/") + "/" not in written
+    assert "https://some-one.github.io/their.amps/" in (small / "_config.yml").read_text()
     book.set_repository(old, small)
     assert (small / "_config.yml").read_text() == (ROOT / "_config.yml").read_text()
 
@@ -268,9 +272,10 @@ def test_command_line_says_what_is_wrong(capsys, monkeypatch, small):
         function = getattr(book, name)
         defaults = tuple(small if d == ROOT else d for d in function.__defaults__)
         monkeypatch.setattr(function, "__defaults__", defaults)
-    assert book.main(["check"]) == 1
-    assert "intro.ipynb: differs" in capsys.readouterr().out
-    assert book.main(["stamp"]) == 0 and book.main(["check"]) == 0
-    assert book.main(["set-repository", "nowhere"]) == 1
+    assert main(["book", "check"]) == 2
+    errors = capsys.readouterr().err
+    assert "intro.ipynb" in errors and "tinyamp book stamp" in errors
+    assert main(["book", "stamp"]) == 0 and main(["book", "check"]) == 0
+    assert main(["book", "set-repository", "nowhere"]) == 2
     errors = capsys.readouterr().err
     assert "https://github.com/OWNER/NAME" in errors and "Traceback" not in errors

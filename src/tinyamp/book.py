@@ -1,15 +1,10 @@
 """What all notebooks share: the repository's address in their Colab cells, and no outputs.
 
-    python -m tinyamp.book check                  # do all notebooks and the README agree?
-    python -m tinyamp.book stamp                  # make them agree
-    python -m tinyamp.book set-repository URL     # change the address, then stamp
-
 The address is decided in one place, under `repository` in `_config.yml`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -119,7 +114,9 @@ def wanted(root: Path = ROOT) -> dict[Path, str]:
         "CITATION.cff": lambda text: _REPOSITORY_CODE.sub(rf"\g<1>{url}", text),
         "book/cite.md": lambda text: _REPOSITORY_CODE.sub(rf"\g<1>{url}", text),
         # Where GitHub serves the book: what a shared link shows needs whole addresses.
-        "_config.yml": lambda text: _SITE.sub(rf"\g<1>https://{owner.lower()}.github.io/{name}/", text),
+        "_config.yml": lambda text: _SITE.sub(
+            rf"\g<1>https://{owner.lower()}.github.io/{name}/", text
+        ),
     }
     for place, renewed in others.items():
         if (path := root / place).is_file():
@@ -168,7 +165,7 @@ def set_repository(url: str, root: Path = ROOT) -> list[Path]:
         return stamp(root)
     with write_beside(path) as temporary:
         temporary.write_text(new, encoding="utf-8")
-    return [path, *stamp(root)]
+    return list(dict.fromkeys([path, *stamp(root)]))
 
 
 def missing_packages(requirements: str) -> list[str]:
@@ -205,30 +202,3 @@ def install_missing(root: Path = ROOT) -> None:
         file.flush()
         command = [sys.executable, "-m", "pip", "install", "-q", "-c", file.name, *missing]
         subprocess.run(command, check=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tinyamp.book", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("check", help="say which files do not agree with _config.yml")
-    commands.add_parser("stamp", help="write the address wherever it belongs")
-    commands.add_parser("set-repository", help="change the address").add_argument("url")
-    given = parser.parse_args(arguments)
-    try:
-        if given.command == "check":
-            paths, word = differing(), "differs (run: python -m tinyamp.book stamp)"
-        else:
-            paths = stamp() if given.command == "stamp" else set_repository(given.url)
-            word = "written"
-    except InputError as error:
-        print(f"tinyamp.book: {error}", file=sys.stderr)
-        return 1
-    for path in paths:
-        print(f"{path.relative_to(ROOT)}: {word}")
-    return int(given.command == "check" and bool(paths))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,6 +16,7 @@ from typing import NoReturn
 from tinyamp import (
     __version__,
     cli_bench,
+    cli_book,
     cli_compile,
     cli_data,
     cli_fit,
@@ -80,6 +81,7 @@ def build_parser() -> Parser:
     cli_page.add_commands(commands)
     cli_listen.add_commands(commands)
     cli_fit.add_commands(commands)
+    cli_book.add_commands(commands)
     return parser
 
 
