@@ -20,7 +20,13 @@ from tinyamp.model import load_model, parameter_count, process
 from tinyamp.study import STUDIES, Row, jobs_of
 from tinyamp.study_bench import Workshop
 from tinyamp.study_record import load_weights, sha256
-from tinyamp.study_tables import MANIFEST, demand_one_data_set, table_csv, table_rows
+from tinyamp.study_tables import (
+    MANIFEST,
+    demand_one_data_set,
+    markdown_table,
+    table_csv,
+    table_rows,
+)
 
 RESULTS = data_folder() / "results" / "laptop"
 SHOP = Workshop(STUDIES["laptop"], RESULTS, Path("runs"))
@@ -40,6 +46,12 @@ def test_the_manifest_agrees() -> None:
     assert manifest["missing"] == missing
     assert manifest["digest"] == SHOP.study.digest()
     assert (RESULTS / "table.csv").read_text() == table_csv(table_rows(SHOP))
+
+
+def test_the_readme_has_the_table() -> None:
+    """If not: paste what `tinyamp study table --markdown` prints."""
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    assert "\n".join(markdown_table(table_rows(SHOP))) in readme.read_text(encoding="utf-8")
 
 
 def test_sizes() -> None:

@@ -104,7 +104,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     status.add_argument("--all", action="store_true", help="list every job")
     table = add("table", run_table, "print Table I, as far as it is finished", "table --csv")
-    table.add_argument("--csv", action="store_true", help="as comma-separated values")
+    form = table.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="as comma-separated values")
+    form.add_argument("--markdown", action="store_true", help="as in the README")
 
 
 def _places(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -237,7 +239,7 @@ def run_rtf(args: argparse.Namespace) -> None:
 
     shop = _shop(args)
     measure_speed(shop)
-    args.csv = False
+    args.csv = args.markdown = False
     run_table(args)
 
 
@@ -271,14 +273,17 @@ def run_status(args: argparse.Namespace) -> None:
 
 def run_table(args: argparse.Namespace) -> None:
     """Print Table I."""
-    from tinyamp.study_tables import demand_one_data_set, format_table, table_csv, table_rows
+    from tinyamp import study_tables
 
     shop = _shop(args)
-    demand_one_data_set(shop)
-    rows = table_rows(shop)
+    study_tables.demand_one_data_set(shop)
+    rows = study_tables.table_rows(shop)
     if args.csv:
-        print(table_csv(rows), end="")
+        print(study_tables.table_csv(rows), end="")
         return
-    print("\n".join(format_table(rows)))
+    if args.markdown:
+        print("\n".join(study_tables.markdown_table(rows)))
+        return
+    print("\n".join(study_tables.format_table(rows)))
     if left := sum(not row.finished for row in rows):
         print(f"\n{left} of {len(rows)} rows are not finished; `tinyamp study status` says more.")

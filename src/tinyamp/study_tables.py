@@ -100,6 +100,30 @@ def format_table(rows: Sequence[TableRow]) -> list[str]:
     return lines
 
 
+def markdown_table(rows: Sequence[TableRow]) -> list[str]:
+    """Table I as the lines of a Markdown table, for the README; "–" is not known yet."""
+    lines = [
+        "| device | units | weights | pruned | test error | real-time factor |",
+        "|---|---|---|---|---|---|",
+    ]
+
+    def change(before: float | None, after: float | None, text: str) -> str:
+        return " → ".join("–" if n is None else format(n, text) for n in (before, after))
+
+    for row in rows:
+        sparsity = "–" if row.sparsity is None else f"{100 * row.sparsity:.1f} %"
+        cells = (
+            row.device,
+            change(row.size, row.units, "d"),
+            change(row.parameters, row.pruned_parameters, ",d").replace(",", " "),
+            sparsity,
+            change(row.test_esr, row.pruned_test_esr, ".3%").replace("%", " %"),
+            change(row.rtf, row.pruned_rtf, ".4f"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def table_csv(rows: Sequence[TableRow]) -> str:
     """Table I as CSV, with empty fields where a row is not finished."""
     text = io.StringIO()
