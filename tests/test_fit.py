@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from common import compiler_is_there, needs_compiler
+from common import axe_violations, browser, compiler_is_there, needs_compiler
 from hypothesis import given
 from hypothesis import strategies as st
 from test_align import plucks
@@ -309,6 +309,22 @@ def test_report_stands_alone(result):
     assert "http" not in without_sound and "url(" not in without_sound
     assert "@import" not in without_sound and "<script" not in without_sound
     assert len(page) < 3e6
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_report_in_a_browser(result, scheme):
+    """On a phone, nothing sticks out; axe-core finds nothing, and nothing is fetched or wrong."""
+    _, _, page, _ = result
+    with browser() as chromium:
+        tab = chromium.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+        complaints: list[str] = []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.set_content(page, wait_until="load")
+        assert complaints == []
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        found = axe_violations(tab)
+        assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
 
 
 def test_report_says_what_the_result_says(result):
