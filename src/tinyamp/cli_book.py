@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from tinyamp import book
 from tinyamp.cli_options import RAW
@@ -31,15 +32,22 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     parser.set_defaults(run=lambda args: parser.print_help())
     actions = parser.add_subparsers(title="commands", metavar="COMMAND")
-    actions.add_parser("check", help="say which files do not agree with _config.yml").set_defaults(
-        run=run_check
+
+    def add(name: str, run: Callable, help: str, example: str) -> argparse.ArgumentParser:
+        epilog = f"examples:\n  tinyamp book {example}"
+        action = actions.add_parser(name, help=help, epilog=epilog, formatter_class=RAW)
+        action.set_defaults(run=run)
+        return action
+
+    add("check", run_check, "say which files do not agree with _config.yml", "check")
+    add("stamp", lambda args: _print_written(book.stamp()), "write the address anew", "stamp")
+    change = add(
+        "set-repository",
+        lambda args: _print_written(book.set_repository(args.url)),
+        "change the address, then stamp",
+        "set-repository https://github.com/OWNER/NAME",
     )
-    actions.add_parser("stamp", help="write the address wherever it belongs").set_defaults(
-        run=lambda args: _print_written(book.stamp())
-    )
-    change = actions.add_parser("set-repository", help="change the address, then stamp")
     change.add_argument("url", metavar="URL", help="such as https://github.com/OWNER/NAME")
-    change.set_defaults(run=lambda args: _print_written(book.set_repository(args.url)))
 
 
 def _print_written(paths: list) -> None:

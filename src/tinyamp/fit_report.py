@@ -135,8 +135,9 @@ def comparison(fit: Fit, machine: str) -> str:
         f"{name}: {html.escape(side.engine)}"
         for name, side in zip(("unpruned", "pruned"), sides, strict=True)
     )
+    head = _row(["the model", "unpruned", "pruned"], head=True)
     return (
-        f'<div class="scroll"><table>{_row(["the model", "unpruned", "pruned"], head=True)}{body}</table>'
+        f'<div class="scroll"><table>{head}{body}</table>'
         '</div><p class="muted">The error is the energy of the difference to your recording over '
         "the energy of the recording. The real-time factor is computing time over playing time, "
         f"measured side by side on one thread of {html.escape(machine)} ({engines}).</p>"

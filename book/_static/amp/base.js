@@ -169,6 +169,15 @@ export async function manifestFor(widget, needs) {
   return why ? null : manifest;
 }
 
+// Without an audio output some browsers wait for one, in silence: then say so.
+export function wake(context) {
+  const late = new Promise((_, refuse) => {
+    const words = "the browser has found no audio output. Connect headphones or a loudspeaker, and try again.";
+    setTimeout(() => refuse(new Error(words)), 5000);
+  });
+  return Promise.race([context.resume(), late]);
+}
+
 // Why a widget cannot work here, as a sentence, or null.
 function missing(manifest, { worklet = false } = {}) {
   if (typeof WebAssembly !== "object")

@@ -30,7 +30,7 @@ class Deck {
   // `wanted` says, when the audio has woken up, what { sounds, heard } are.
   async start(wanted) {
     this.context ??= new AudioContext({ sampleRate: RATE });
-    await this.context.resume();
+    await base.wake(this.context);
     this.silence();
     const { sounds, heard } = wanted();
     this.heard = heard;
@@ -276,7 +276,12 @@ export class Bench extends HTMLElement {
     if (this.deck.playing) return this.stop();
     if (!this.raw) return;
     base.iStart(this);
-    await this.deck.start(() => this);
+    try {
+      await this.deck.start(() => this);
+    } catch (error) {
+      this.status.textContent = `This did not work: ${error.message}`;
+      return;
+    }
     this.play.textContent = "Stop";
     this.describe();
     this.follow();

@@ -1,6 +1,8 @@
 // The sound chain of the live amp: source, input gain, the compiled model on the audio thread, and
 // the volume; beside it the dry way, for comparison.
 
+import { wake } from "./base.js";
+
 const WORKLET = new URL("worklet.js", import.meta.url);
 export const MICROPHONE = {
   // What makes speech on a telephone clear ruins a guitar, and adds delay.
@@ -40,7 +42,12 @@ export class Chain {
   static async open(module, onmeters, onfull, rate) {
     const context = new AudioContext({ latencyHint: "interactive", ...(rate && { sampleRate: rate }) });
     const chain = new Chain(context, await ampNode(context, module), onmeters, onfull);
-    await context.resume();
+    try {
+      await wake(context);
+    } catch (error) {
+      void context.close();
+      throw error;
+    }
     return chain;
   }
 
