@@ -1,5 +1,6 @@
 """Training: the steps the paper counts, resuming bit for bit, and the ways it can go wrong."""
 
+import copy
 import json
 import math
 import os
@@ -268,6 +269,25 @@ def test_the_device_is_the_cpu_where_there_is_no_other_and_a_wrong_name_is_refus
         assert pick_device().type == "cpu"
     with pytest.raises(InputError, match="toaster"):
         pick_device("toaster")
+
+
+def test_a_gradient_beyond_float32_is_no_update():
+    """A chaotic model's gradient can grow without end; scaled to any norm, it is NaN or nothing."""
+    model = AmpLSTM(4, seed=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    before = copy.deepcopy(model.state_dict())
+    x = torch.linspace(-1, 1, 120).reshape(1, -1, 1)
+
+    def exploding(model, x, state):
+        y, state = unroll(model, x, state)
+        y.register_hook(lambda gradient: gradient * torch.inf)
+        return y, state
+
+    settings = replace(QUICK, segment_length=120, warmup=0, chunk=60, clip_norm=1.0)
+    assert len(train_batch(model, optimizer, x, 2 * x, settings, forward=exploding)) == 2
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    train_batch(model, optimizer, x, 2 * x, settings)
+    assert not torch.equal(before["head.weight"], model.state_dict()["head.weight"])
 
 
 def dense_reference(model, masks, x, target, settings, batches):

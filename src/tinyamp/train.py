@@ -63,17 +63,16 @@ def train_batch(
     `x` and `target` are (batch, segment_length, 1). With the paper's numbers these are eleven
     updates: ten of 2048 samples and one of 570. Weights that are False in `masks`, and zero when
     this begins, get no gradient and stay exactly zero. `forward` runs the model over a chunk:
-    `unroll`, or `AmpLSTM.__call__` for PyTorch alone. Raises `DivergedError` when a loss is not
-    finite; the weights have then not been updated with it.
+    `unroll`, or `AmpLSTM.__call__` for PyTorch alone. With `clip_norm`, an update whose gradient
+    is beyond float32 is left out. Raises `DivergedError` when a loss is not finite; the weights
+    have then not been updated with it.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     masked = [(model.get_parameter(name), ~mask) for name, mask in (masks or {}).items()]
     state = None
     if settings.warmup:
         with torch.no_grad():
-            _, state = forward(
-                model, x[:, : settings.warmup], None
-            )  # the state settles; nothing is learnt
+            _, state = forward(model, x[:, : settings.warmup], None)  # it only settles
     losses = []
     for start in range(settings.warmup, x.shape[1], settings.chunk):
         stop = min(start + settings.chunk, x.shape[1])
@@ -90,9 +89,12 @@ def train_batch(
         loss.backward()
         for parameter, pruned in masked:  # before clipping: what is pruned has no share in the norm
             parameter.grad.masked_fill_(pruned, 0)
+        usable = True  # a gradient beyond float32 is not: it has no direction that could be taken
         if settings.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-        optimizer.step()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+            usable = bool(norm.isfinite())
+        if usable:
+            optimizer.step()
         state = tuple(s.detach() for s in state)  # the gradient stops here, the state runs on
         losses.append(loss.item())
     return losses
