@@ -388,7 +388,7 @@ def test_every_loop_loads_only_when_it_is_asked_for(visit, manifest):
 def test_without_an_audio_output_it_says_so(visit, name, button):
     """Firefox waits for an output without end; here the browser is made to wait like that."""
     widget = visit.page.locator(f"tinyamp-{name}")
-    visit.page.evaluate("AudioContext.prototype.resume = () => new Promise(() => {})")
+    visit.page.evaluate("() => { AudioContext.prototype.resume = () => new Promise(() => {}); }")
     widget.get_by_role("button", name=button).click()
     widget.get_by_role("status").get_by_text("no audio output").wait_for(timeout=20_000)
     assert widget.get_by_role("button", name=button).is_visible()
