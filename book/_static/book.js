@@ -1,4 +1,5 @@
-// What style alone cannot do: whatever scrolls sideways can be reached from the keyboard.
+// What style alone cannot do: whatever scrolls sideways can be reached from the keyboard, and what
+// can be pressed has a name.
 (() => {
   const scrolling = "div.math mjx-container, mjx-container.tinyamp-wide, .bd-article pre, .cell_output, .pst-scrollable-table-container";
   const update = () => {
@@ -18,6 +19,11 @@
   window.addEventListener("load", () => {
     // Sphinx calls its list of references a list, although there is more in it than its entries.
     document.querySelector(".citation-list")?.removeAttribute("role");
+    // The theme's arrow that unfolds a part of the contents has no name.
+    for (const arrow of document.querySelectorAll("nav details > summary")) {
+      const name = arrow.closest("li")?.querySelector("a")?.textContent.trim();
+      arrow.setAttribute("aria-label", `Pages of ${name ?? "this part"}`);
+    }
     (window.MathJax?.startup?.promise ?? Promise.resolve()).then(update);
     window.addEventListener("resize", update);
   });
