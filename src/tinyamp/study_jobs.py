@@ -164,15 +164,17 @@ def choose(
 ) -> tuple[int, dict[int, float]]:
     """The sparsest stage around `start` whose error after retraining is at most `limit`.
 
-    Tried are `start` and its two neighbours (three stages within `first` to `last`), and sparser
-    ones for as long as the sparsest is good. If none is good, the one with the lowest error is
-    taken. Returns the stage and the errors of all that were tried. Errors are of the validation
-    set: the test set has no say.
+    Tried are `start` and its two neighbours (three stages within `first` to `last`), then sparser
+    ones for as long as the sparsest is good, or denser ones until one is. If none is good, the one
+    with the lowest error is taken. Returns the stage and the errors of all that were tried. Errors
+    are of the validation set: the test set has no say.
     """
     low = max(first, min(start - 1, last - 2))
     tried = {number: error_of(number) for number in range(low, min(low + 2, last) + 1)}
     while (number := max(tried)) < last and tried[number] <= limit:
         tried[number + 1] = error_of(number + 1)
+    while (number := min(tried)) > first and min(tried.values()) > limit:
+        tried[number - 1] = error_of(number - 1)
     good = [number for number, error in tried.items() if error <= limit]
     return (max(good) if good else min(tried, key=tried.get)), tried
 
