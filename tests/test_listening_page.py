@@ -183,6 +183,18 @@ def rate(tab, ratings: list[int]) -> None:
         tab.get_by_label(f"Rating of {slot}").fill(str(rating))
 
 
+def in_each_step(tab, look) -> None:
+    """Look at the first page, the training and the first trial, on the way there."""
+    look()
+    tab.get_by_role("button", name="Next: set the volume").click()
+    tab.get_by_role("heading", name="Volume and training").wait_for()
+    look()
+    tab.get_by_role("button", name="Begin the test").click()
+    tab.get_by_role("heading", name="Trial 1").wait_for()
+    tab.locator("#trial summary").click()
+    look()
+
+
 def finish(tab, trials: int = 3) -> list[list[int]]:
     """Rate every trial by its position and slot, and go to the end."""
     given = [[10 * k + s for s in (90, 40, 20, 60)] for k in range(trials)]
@@ -506,14 +518,7 @@ def test_fits_and_is_legible(opened, width, scheme):
         )
         assert not small, f"too small to press: {small}"
 
-    look()
-    tab.get_by_role("button", name="Next: set the volume").click()
-    tab.get_by_role("heading", name="Volume and training").wait_for()
-    look()
-    tab.get_by_role("button", name="Begin the test").click()
-    tab.get_by_role("heading", name="Trial 1").wait_for()
-    tab.locator("#trial summary").click()
-    look()
+    in_each_step(tab, look)
     # The words of the scale stand above the part of the sliders that they name.
     places = tab.evaluate(
         """() => [...document.querySelectorAll("#scale span")].map(e => {
@@ -550,14 +555,7 @@ def test_axe_finds_nothing(opened):
         found = axe_violations(tab, preload=True)
         assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found] == []
 
-    look()
-    tab.get_by_role("button", name="Next: set the volume").click()
-    tab.get_by_role("heading", name="Volume and training").wait_for()
-    look()
-    tab.get_by_role("button", name="Begin the test").click()
-    tab.get_by_role("heading", name="Trial 1").wait_for()
-    tab.locator("#trial summary").click()
-    look()
+    in_each_step(tab, look)
     finish(tab)
     look()
 

@@ -73,7 +73,7 @@ def stamped(notebook: dict, name: str, url: str, branch: str) -> dict:
         for volatile in ("execution", "ExecuteTime", "collapsed", "colab", "outputId"):
             cell["metadata"].pop(volatile, None)
         cell.setdefault("id", f"cell-{number:03d}")
-    address = url.replace("https://github.com/", "https://colab.research.google.com/github/")
+    address = _in_colab(url)
     badge = {
         "cell_type": "markdown",
         "id": _BADGE_ID,
@@ -109,10 +109,14 @@ def wanted(root: Path = ROOT) -> dict[Path, str]:
             raise InputError(f"{path} is not a notebook that can be read: {error!r}.") from error
         texts[path] = json.dumps(notebook, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
     owner, name = url.split("/")[-2:]
+
+    def cited(text: str) -> str:
+        return _REPOSITORY_CODE.sub(rf"\g<1>{url}", text)
+
     others = {
         "README.md": lambda text: _readme(text, url, branch),
-        "CITATION.cff": lambda text: _REPOSITORY_CODE.sub(rf"\g<1>{url}", text),
-        "book/cite.md": lambda text: _REPOSITORY_CODE.sub(rf"\g<1>{url}", text),
+        "CITATION.cff": cited,
+        "book/cite.md": cited,
         # Where GitHub serves the book: what a shared link shows needs whole addresses.
         "_config.yml": lambda text: _SITE.sub(
             rf"\g<1>https://{owner.lower()}.github.io/{name}/", text
@@ -124,9 +128,14 @@ def wanted(root: Path = ROOT) -> dict[Path, str]:
     return texts
 
 
+def _in_colab(url: str) -> str:
+    """Where Colab opens notebooks of the repository at `url`."""
+    return url.replace("https://github.com/", "https://colab.research.google.com/github/")
+
+
 def _readme(text: str, url: str, branch: str) -> str:
     """The README with the repository's address in its clone command and its Colab links."""
-    colab = url.replace("https://github.com/", "https://colab.research.google.com/github/")
+    colab = _in_colab(url)
     text = re.sub(
         r"https://colab\.research\.google\.com/github/[^\s/)]+/[^\s/)]+/blob/[^\s/)]+/",
         f"{colab}/blob/{branch}/",
