@@ -20,13 +20,13 @@ from test_cli import refused, run
 
 from tinyamp import cli_retrain, cli_search, cli_train, masks, stages
 from tinyamp.cli import build_parser, main
+from tinyamp.collapse import reaches_output
 from tinyamp.compact import effective_hidden_size, pruned_parameter_count
 from tinyamp.data import load
 from tinyamp.files import InputError
 from tinyamp.losses import esr
 from tinyamp.masks import active_weights, apply_masks, full_masks, prune, sparsity
 from tinyamp.model import AmpLSTM, load_model, parameter_count, process, save_model
-from tinyamp.search import reaches_output
 from tinyamp.stages import SEARCH_PRESETS, SearchResult, Stage, load_search, save_search
 
 folder = test_cli.folder  # the fixture: a model, a pair of files, and excerpts of 1 s
@@ -281,6 +281,8 @@ def test_table_and_advice() -> None:
         in advice
     )
     result.stages = result.stages[:2]
+    again = replace(result, stages=[*result.stages[:-1], replace(result.stages[-1], attempts=2)])
+    assert "in stage 1 (2 attempts)." in cli_search.advice(again)[-2]
     [advice] = cli_search.advice(result)
     assert "stage 1, the last of all: its loss at stop is not above" in advice
 

@@ -22,11 +22,13 @@ from test_train import overdrive, same, weights
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import tinyamp.search as module
+from tinyamp.collapse import reaches_output
 from tinyamp.files import InputError
+from tinyamp.losses import amp_loss
 from tinyamp.masks import OUTPUT, POOL, Masks, masks_of, prune
 from tinyamp.model import AmpLSTM, load_model, process, read_tensors
 from tinyamp.presets import TrainSettings, learning_rate_at
-from tinyamp.search import reaches_output, search, settled
+from tinyamp.search import search, settled
 from tinyamp.stages import SearchResult, SearchSettings, load_search, save_search, stage_file
 from tinyamp.train import batches, train, train_batch, validation_loss
 
@@ -837,6 +839,108 @@ def test_a_loss_that_is_not_finite_names_the_stage(tmp_path, monkeypatch):
     with pytest.raises(training.DivergedError, match=r"epoch \d of stage \d: the loss became nan"):
         search(AmpLSTM(SIZE), *DATA, settings, folder=tmp_path, progress=False)
     assert load_search(tmp_path).stages  # those before are there
+
+
+# So high a rate that the first stage does not learn before it has been halved.
+WILD = replace(
+    BASE,
+    iterations=2,
+    variant="early-bird",
+    course=replace(COURSE, learning_rate=10.0, clip_norm=1.0, epochs=3),
+)
+
+
+@pytest.mark.parametrize("rewind", ["learning-rate", "weights"])
+def test_a_stage_that_blows_up_begins_again_at_half_the_learning_rate(rewind):
+    starts, rates = [], {}
+
+    def watch(course, model):
+        for epoch in course.history.epochs:
+            rates[course.number, course.attempt, epoch.epoch] = epoch.learning_rate
+
+    original = module._train_course
+
+    def before(course, model, optimizer, *arguments):
+        adam = bool(optimizer.state)
+        starts.append((course.number, course.attempt, weights(model), course.next_masks, adam))
+        return original(course, model, optimizer, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_train_course", before)
+        model = AmpLSTM(SIZE, seed=4)
+        result = search(model, *DATA, replace(WILD, rewind=rewind), progress=False, watch=watch)
+    counts = [stage.attempts for stage in result.stages]
+    assert counts[0] > 1
+    assert [start[:2] for start in starts] == [
+        (number, attempt + 1) for number, count in enumerate(counts) for attempt in range(count)
+    ]
+    firsts = {number: start for number, attempt, *start in starts if attempt == 1}
+    for number, attempt, *start, adam in starts:
+        assert same(start[0], firsts[number][0])  # the weights
+        assert same(start[1], firsts[number][1])  # what another pruning would leave of them
+        assert attempt == 1 or not adam
+    for (number, attempt, epoch), rate in rates.items():
+        assert rate == pytest.approx(rates[number, 1, epoch] / 2 ** (attempt - 1))
+    for stage in result.stages:
+        blew_up = stage.loss_stop > max(1.0, stage.loss_start)
+        assert stage.attempts == module.ATTEMPTS or not blew_up
+        assert stage.epochs == len(stage.distances) == len(stage.train_losses) <= 3
+
+
+@pytest.mark.parametrize(
+    ("loss_start", "loss_stop", "expected"),
+    [
+        (0.5, 0.99, False),  # worse, but a model still
+        (0.5, 1.01, True),
+        (30.0, 20.0, False),  # on its way back
+        (30.0, 31.0, True),
+        (0.5, float("nan"), True),
+    ],
+)
+def test_blowing_up_is_worse_than_before_and_than_silence(loss_start, loss_stop, expected):
+    assert module.blew_up(module.Course(1, {}, {}, loss_start), loss_stop) is expected
+
+
+def test_silence_has_a_loss_of_at_most_one():
+    sine = torch.sin(torch.arange(441) * 2 * torch.pi / 441).reshape(1, -1, 1)
+    losses = [float(amp_loss(x, torch.zeros_like(x))) for x in (sine, torch.ones_like(sine))]
+    assert losses == pytest.approx([0.75, module.SILENCE], abs=0.02)
+
+
+def test_a_search_that_is_killed_in_a_second_attempt_goes_on_there(tmp_path):
+    def stop(course, model):
+        if course.attempt == 2 and len(course.history.epochs) == 2:
+            raise Crash
+
+    first, second = tmp_path / "whole", tmp_path / "killed"
+    search(AmpLSTM(SIZE, seed=4), *DATA, WILD, folder=first, progress=False)
+    options = {"folder": second, "progress": False}
+    with pytest.raises(Crash):
+        search(AmpLSTM(SIZE, seed=4), *DATA, WILD, watch=stop, **options)
+    seen = []
+
+    def watch(course, model):
+        seen.append((course.number, course.attempt, len(course.history.epochs)))
+
+    search(AmpLSTM(SIZE, seed=4), *DATA, WILD, resume=True, watch=watch, **options)
+    assert seen[0] == (0, 2, 3)
+    assert same_search(first, second)
+
+
+def test_a_loss_that_is_not_finite_once_does_not_end_a_search(tmp_path, monkeypatch, capfd):
+    original, calls = module.train_epoch, 0
+
+    def nan_once(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise module.DivergedError("the loss became nan")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(module, "train_epoch", nan_once)
+    result = search(AmpLSTM(SIZE), *DATA, replace(BASE, iterations=1, variant="trained"))
+    assert [stage.attempts for stage in result.stages] == [1, 2]
+    assert "The training of stage 1 blew up" in capfd.readouterr().err
 
 
 def test_a_saved_search_can_be_saved_again(tmp_path, run_of):

@@ -225,6 +225,8 @@ def test_a_damaged_file_is_refused(tmp_path):
         file.write_text(json.dumps({**about, "settings": {**about["settings"], **change}}))
         damaged(tmp_path)
     values = asdict(stage(0, 0.1))
+    assert values.pop("attempts") == 1  # which older files do not have
+    assert Stage.from_dict(values) == stage(0, 0.1)
     for key in values:
         fewer = {k: v for k, v in values.items() if k != key}
         file.write_text(json.dumps({**about, "stages": [fewer]}))

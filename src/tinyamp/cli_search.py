@@ -223,6 +223,11 @@ def advice(result: SearchResult) -> list[str]:
             "epochs before their mask stood still; "
             + (f"a mask needs at least {k} (--queue)." if limit < k else "try more --max-epochs.")
         )
+    if again := [stage for stage in result.stages if stage.attempts > 1]:
+        names = ", ".join(f"{stage.number} ({stage.attempts} attempts)" for stage in again)
+        lines.append(
+            f"    Training blew up, and was repeated at half the learning rate, in stage {names}."
+        )
     bound = f"{TOLERANCE:g} times that of the best pruned stage"
     if chosen is result.stages[-1]:
         why = f"the last of all: its loss at stop is not above {bound}."

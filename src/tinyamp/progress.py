@@ -27,6 +27,7 @@ class Course:
     loss_start: float
     history: History = field(default_factory=History)
     distances: list[float] = field(default_factory=list)  # Q is the last k of them
+    attempt: int = 1  # more, when the training of the stage has blown up before
 
 
 def save_progress(
@@ -48,6 +49,7 @@ def save_progress(
         "loss_start": course.loss_start,
         "epochs": [asdict(epoch) for epoch in course.history.epochs],
         "distances": course.distances,
+        "attempt": course.attempt,
     }
     stages = [asdict(stage) for stage in result.stages]
     metadata = {"run": run, "course": json.dumps(now), "stages": json.dumps(stages)}
@@ -79,4 +81,5 @@ def load_progress(
         now["loss_start"],
         History([Epoch(**epoch) for epoch in now["epochs"]]),
         now["distances"],
+        now.get("attempt", 1),
     )

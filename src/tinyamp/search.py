@@ -5,6 +5,7 @@ What the search is told and what it finds is in `tinyamp.stages`.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from tqdm.std import tqdm
 
 from tinyamp.checkpoint import CHECKPOINT, fingerprint, weights_of
+from tinyamp.collapse import explain_collapse, reaches_output
 from tinyamp.compact import effective_hidden_size
 from tinyamp.data import Recording
 from tinyamp.files import InputError
@@ -41,39 +43,12 @@ from tinyamp.train import (
     validation_loss,
 )
 
-COLLAPSED = (
-    "Layer collapse in iteration {number}: {what}, so the output no longer depends on what the "
-    "LSTM hears. {why} {kept} {advice}"
+ATTEMPTS = 4  # at a stage whose training blows up, each at half the learning rate of the one before
+SILENCE = 1.0  # the most that a silent model has of the loss, eq. (7)
+BLEW_UP = (
+    "The training of stage {number} blew up: its validation loss of {loss:.3g} is worse than "
+    "silence. It begins again, at half the learning rate."
 )
-
-
-def reaches_output(model: AmpLSTM) -> bool:
-    """Whether the input reaches the output through the LSTM, over weights that are not zero."""
-    H = model.hidden_size
-    reached = (model.lstm.weight_ih_l0 != 0).reshape(4, H, -1).any(dim=2).any(dim=0)  # (H,)
-    edges = (model.lstm.weight_hh_l0 != 0).reshape(4, H, H).any(dim=0)  # (H to, H from)
-    for _ in range(H):
-        reached = reached | (edges & reached).any(dim=1)
-    return bool((reached & (model.head.weight[0] != 0)).any())
-
-
-def _explain_collapse(model: AmpLSTM, number: int) -> str:
-    if not model.head.weight.any():
-        what = f"all {model.hidden_size} weights of the output layer are pruned"
-        why = (
-            "The model is its residual connection and an offset, no gradient reaches the pool, and "
-            "every further mask distance would be exactly 0."
-        )
-        advice = "Keep the output layer out of the pool (include_output=False), as the paper does."
-    else:
-        what = "no chain of weights leads from the input to the output any more"
-        why = (
-            "The model is its residual connection and what the LSTM does by itself; no training of "
-            "the weights that are left can change that."
-        )
-        advice = "Search with fewer iterations, a smaller fraction, or a larger model."
-    kept = "Stage 0 is kept." if number == 1 else f"Stages 0 to {number - 1} are kept."
-    return COLLAPSED.format(number=number, what=what, why=why, kept=kept, advice=advice)
 
 
 def settled(distances: list[float], settings: SearchSettings) -> bool:
@@ -105,8 +80,12 @@ def search(
     `watch` is called at the start of every stage and after each of its epochs, with the stage's
     `Course` so far and the model. `device` None picks a GPU if there is one.
 
+    A stage that ends worse than silence, and worse than it began, is trained again from its start
+    at half the learning rate, up to three times: a step beyond Algorithm 1.
+
     Raises `InputError` for recordings or a checkpoint that do not fit, and `DivergedError` when
-    the loss or a weight stops being finite. Layer collapse is no error: `result.collapse` says it.
+    the loss or a weight stops being finite even so. Layer collapse is no error: `result.collapse`
+    says it.
     """
     settings = settings or SearchSettings()
     demand_rate(model, training=train_set, validation=validation_set)
@@ -129,8 +108,8 @@ def search(
     def loss() -> float:
         return validation_loss(model, part, settings.course)
 
-    def keep(course: Course) -> None:
-        _keep(result, course, model, loss())
+    def keep(course: Course, loss_stop: float) -> None:
+        _keep(result, course, model, loss_stop)
         if folder is not None:
             save_search(result, folder, first=course.number)
 
@@ -151,7 +130,7 @@ def search(
             options = {"folder": folder and folder / "unpruned", "resume": resume}
             options |= {"progress": progress, "device": device}
             first.history = train(model, train_set, validation_set, settings.full, **options)
-        keep(first)
+        keep(first, loss())
 
     stages = tqdm(
         total=settings.iterations + 1,
@@ -170,18 +149,45 @@ def search(
                         optimizer.state.clear()
                     apply_masks(model, masks, optimizer)  # line 11
                     if not reaches_output(model):
-                        result.collapse = _explain_collapse(model, number)
+                        result.collapse = explain_collapse(model, number)
                         break
                 upcoming = next_masks(model, masks, settings, number + 1)
                 course = Course(number, masks, upcoming, loss())  # lines 3 and 12
                 after_epoch(course)
-            _train_course(course, model, optimizer, data, part, settings, after_epoch, progress)
-            keep(course)
+            try:
+                _train_course(course, model, optimizer, data, part, settings, after_epoch, progress)
+                loss_stop = loss()
+            except DivergedError:
+                if course.attempt == ATTEMPTS:
+                    raise
+                loss_stop = float("nan")
+            if blew_up(course, loss_stop) and course.attempt < ATTEMPTS:
+                if progress:
+                    tqdm.write(BLEW_UP.format(number=number, loss=loss_stop), file=sys.stderr)
+                before = result.weights[-1] if result.weights else initial
+                model.load_state_dict(initial if settings.rewind == "weights" else before)
+                optimizer.state.clear()  # Adam's memory of what went wrong
+                apply_masks(model, masks, optimizer)
+                course = _once_more(course, model, settings)
+                continue
+            keep(course, loss_stop)
             course = None
             stages.update()
     if folder is not None:
         save_search(result, folder)
     return result
+
+
+def blew_up(course: Course, loss_stop: float) -> bool:
+    """Whether a stage ends worse than it began, and worse than silence."""
+    return not loss_stop <= max(SILENCE, course.loss_start)  # so that NaN is worse, too
+
+
+def _once_more(course: Course, model: AmpLSTM, settings: SearchSettings) -> Course:
+    """The stage of `course` at its start again; `model` has been set back to it."""
+    upcoming = next_masks(model, course.masks, settings, course.number + 1)
+    attempt = course.attempt + 1
+    return Course(course.number, course.masks, upcoming, course.loss_start, attempt=attempt)
 
 
 def next_masks(model: AmpLSTM, masks: Masks, settings: SearchSettings, iteration: int) -> Masks:
@@ -202,7 +208,11 @@ def _train_course(
 ) -> None:
     """Train one stage until its next mask has settled: Algorithm 1, lines 4 to 9."""
     # Every stage shuffles anew: with one order, short courses would never hear most of the set.
-    training = replace(settings.course, seed=settings.course.seed + course.number)
+    training = replace(
+        settings.course,
+        seed=settings.course.seed + course.number,
+        learning_rate=settings.course.learning_rate * 0.5 ** (course.attempt - 1),
+    )
     history = course.history
     per_epoch = updates_per_epoch(training, len(data[0]))
     while not settled(course.distances, settings) and len(history.epochs) < training.epochs:
@@ -258,6 +268,7 @@ def _keep(result: SearchResult, course: Course, model: AmpLSTM, loss_stop: float
             train_losses=tuple(epoch.train_loss for epoch in epochs),
             loss_start=course.loss_start,
             loss_stop=loss_stop,
+            attempts=course.attempt,
             capped=free and not settled(course.distances, settings),
             seconds=sum(epoch.seconds for epoch in epochs),
         )

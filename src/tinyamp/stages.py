@@ -104,7 +104,8 @@ class Stage:
     loss_start: float  # right after pruning, before any training
     loss_stop: float  # when its next mask had settled: what the stage is judged by
     capped: bool  # stopped by the limit on epochs, not by its mask
-    seconds: float
+    seconds: float  # of the attempt that counts
+    attempts: int = 1  # more, where training blew up: each at half the rate of the one before
 
     @classmethod
     def from_dict(cls, values: dict) -> Stage:
