@@ -140,6 +140,22 @@ def test_early_bird() -> None:
     assert fully_train_first(replace(found, early=early)).verdict == f"{NOT}, so far"
 
 
+def test_early_bird_is_decided_when_all_is_there_even_if_a_search_has_collapsed() -> None:
+    devices = [row.device for row in TABLE_I if row.size == 32]
+    full = {(device, 32): search([1] * 3, [0.1, 0.2, 0.3]) for device in devices}
+    early = {device: search([1] * 4, [0.2, 0.3, 0.4, 0.5]) for device in devices}
+    early["sim-lead"] = search([1] * 2, [0.2, 0.3])  # the other stages are lost
+    pruned = {device: {"test_esr": 0.1} for device in devices}
+    same = {device: {"test_esr": 0.2} for device in devices}
+    found = Findings(TABLE_I, full, early, pruned, same)
+    assert fully_train_first(found).verdict == HOLDS
+    assert "sim-lead 1 of 1 (retrained: 2.00×)" in fully_train_first(found).evidence
+    for part in ("early", "same", "pruned"):
+        fewer = {k: v for k, v in getattr(found, part).items() if k != "sim-muff"}
+        some = fully_train_first(replace(found, **{part: fewer}))
+        assert some.verdict == f"{HOLDS}, so far", part
+
+
 def test_late_improvement() -> None:
     found = Findings(TABLE_I, {("sim-muff", 32): search([1], [1])})
     assert improves_until_late(found).verdict == f"{HOLDS}, so far"  # 1/n: a third is gained

@@ -83,24 +83,27 @@ def published_baselines(f: Findings) -> Claim:
 def fully_train_first(f: Findings) -> Claim:
     """V-A: Fully Train First is more accurate than Early-Bird at every stage."""
     cases, seen = [], {}
-    for device, early in f.early.items():
-        full = f.searches.get((device, f.sizes[0]))
-        if full is None:
+    for device in f.devices:
+        full, early = f.searches.get((device, f.sizes[0])), f.early.get(device)
+        same, pruned = f.same.get(device), f.pruned.get(device)
+        retrained = same["test_esr"] / pruned["test_esr"] if same and pruned else None
+        cases.append(retrained and retrained > 1)
+        if not (full and early):
+            cases.append(None)
             continue
+        # Stages of both: either search may have collapsed before the last.
         pairs = zip(full["search"]["stages"][1:], early["search"]["stages"][1:], strict=False)
-        ratios = [b["loss_stop"] / a["loss_stop"] for a, b in pairs]
-        cases += [ratio > 1 for ratio in ratios]
-        seen[device] = f"{sum(r > 1 for r in ratios)} of {len(ratios)}"
-        if device in f.same and device in f.pruned:
-            ratio = f.same[device]["test_esr"] / f.pruned[device]["test_esr"]
-            cases.append(ratio > 1)
-            seen[device] += f" (retrained: {ratio:.2f}×)"
+        higher = [b["loss_stop"] > a["loss_stop"] for a, b in pairs]
+        cases += higher
+        seen[device] = f"{sum(higher)} of {len(higher)}"
+        if retrained:
+            seen[device] += f" (retrained: {retrained:.2f}×)"
     return Claim(
         "V-A",
         "Training in full before the first pruning gives more accurate models, at every stage of "
         "pruning, than Early-Bird from the start.",
         f"Stages at which Early-Bird's loss is higher: {listed(seen)}",
-        verdict(cases, expected=16 * len(f.devices)),
+        verdict(cases),
     )
 
 
