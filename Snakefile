@@ -34,5 +34,6 @@ for order, job in enumerate(jobs):
             command=f"{quote(sys.executable)} -m tinyamp study job {job.name} {places}",
         resources:
             mem_mb=2000,
+            runtime=24 * 60,  # minutes, on a cluster; a job that is cut off goes on when run again
         shell:
             "{params.command}"

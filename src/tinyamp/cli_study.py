@@ -34,7 +34,9 @@ examples:
   tinyamp study status                   how far it is
   tinyamp study rtf                      time the models, when the machine is quiet
   tinyamp study table                    Table I, as far as it is finished
-  tinyamp study run --preset paper -- --executor slurm --jobs 100      on a cluster
+
+On a Slurm cluster, after `pip install snakemake-executor-plugin-slurm`:
+  tinyamp study run --preset paper -- --executor slurm --jobs 100 --default-resources gpu=1
 
 `laptop` needs the full simulated sets (`tinyamp data make`), `paper` a GPU and the authors'
 recordings (`tinyamp data fetch`). `tiny` shows in a minute that the machinery works.
