@@ -75,7 +75,7 @@ def published_baselines(f: Findings) -> Claim:
     return Claim(
         "V",
         "Test ESRs that were published before can be met by pruned models.",
-        "The simulated devices are new: nobody has published anything about them.",
+        "The simulated devices are new: nobody has published anything about them",
         UNTESTED,
     )
 

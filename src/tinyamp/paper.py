@@ -54,7 +54,7 @@ class TableRow:
     @property
     def speedup(self) -> float | None:
         """How many times as fast the pruned model runs; None if the two have not been timed."""
-        if self.rtf is None or self.pruned_rtf is None:
+        if not self.finished or self.rtf is None or self.pruned_rtf is None:
             return None
         return self.rtf / self.pruned_rtf
 
