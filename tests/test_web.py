@@ -232,7 +232,7 @@ def test_switching_begins_at_the_zero_state_and_fades(visit, stages, names, sign
     old = process(stages[0].model, signal)
     new = process(stages[-1].model, signal[frame:])  # from zero, where it was switched on
     share = np.minimum(1, np.arange(len(new)) / fade)
-    assert np.abs(y[:frame] - old[:frame]).max() <= 1e-4
+    assert np.abs(y[:frame] - old[:frame]).max() <= 1e-5
     assert np.abs(y[frame:] - (share * new + (1 - share) * old[frame:])).max() <= 2e-5
     assert np.abs(new - old[frame:]).max() > 1e-2  # they could have been told apart
 
