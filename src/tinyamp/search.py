@@ -108,6 +108,10 @@ def search(
     def loss() -> float:
         return validation_loss(model, part, settings.course)
 
+    def set_back(weights: dict[str, torch.Tensor]) -> None:
+        model.load_state_dict(weights)
+        optimizer.state.clear()  # what Adam remembers is of other weights
+
     def keep(course: Course, loss_stop: float) -> None:
         _keep(result, course, model, loss_stop)
         if folder is not None:
@@ -145,8 +149,7 @@ def search(
                 if number > 0:
                     masks = next_masks(model, masks, settings, number)  # line 10
                     if settings.rewind == "weights":
-                        model.load_state_dict(initial)
-                        optimizer.state.clear()
+                        set_back(initial)
                     apply_masks(model, masks, optimizer)  # line 11
                     if not reaches_output(model):
                         result.collapse = explain_collapse(model, number)
@@ -165,8 +168,7 @@ def search(
                 if progress:
                     tqdm.write(BLEW_UP.format(number=number, loss=loss_stop), file=sys.stderr)
                 before = result.weights[-1] if result.weights else initial
-                model.load_state_dict(initial if settings.rewind == "weights" else before)
-                optimizer.state.clear()  # Adam's memory of what went wrong
+                set_back(initial if settings.rewind == "weights" else before)
                 apply_masks(model, masks, optimizer)
                 course = _once_more(course, model, settings)
                 continue
