@@ -135,6 +135,7 @@ def test_models_are_timed_side_by_side(capsys, whole: Workshop, tmp_path: Path) 
     assert set(result["models"]) == {
         "sim-muff-4-s0/unpruned", "sim-muff-4-s0/pruned",
         "sim-muff-5-s0/unpruned", "sim-muff-5-s0/pruned", "sim-muff-5-s0/matched",
+        "sim-muff-5-s0-units/pruned", "sim-muff-5-s0-units/matched",
     }  # fmt: skip
     for entry in result["models"].values():
         assert entry["compiled"]["rtf"] > 0 and entry["pytorch"]["rtf"] > 0
@@ -144,6 +145,8 @@ def test_models_are_timed_side_by_side(capsys, whole: Workshop, tmp_path: Path) 
         assert set(entry) == {"stage", "dense", "sparse", "compacted", "both"}
     table = run(capsys, "study", "table", *TINY, "--results", str(shop.results))
     assert table.count("->") == 2 * 4 and "not finished" not in table
+    units = run(capsys, "study", "table", "--units", *TINY, "--results", str(shop.results))
+    assert units.count("->") == 4 and re.search(r"sim-muff +5 -> +\d +156 -> ", units)
     assert sparse_engine(findings(shop)).verdict in (HOLDS, PARTLY, NOT)
     (shop.results / "sim-muff-4-s0/pruned.safetensors").write_bytes(b"another model")
     assert speed_of(shop, Row("sim-muff", 4), "pruned") is None, "an old timing of another file"
@@ -180,8 +183,8 @@ def test_the_plan(capsys, folder: Path) -> None:
 def test_status_of_nothing(capsys, folder: Path) -> None:
     out = run(capsys, "study", "status", *TINY)
     assert "sim-muff-4-s0 " in out
-    assert out.endswith("10 waiting\n")
-    assert len(run(capsys, "study", "status", *TINY, "--all").splitlines()) == 12
+    assert out.endswith("13 waiting\n")
+    assert len(run(capsys, "study", "status", *TINY, "--all").splitlines()) == 15
 
 
 def test_unknown_job(capsys, folder: Path) -> None:

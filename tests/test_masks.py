@@ -286,7 +286,7 @@ def test_what_cannot_be_pruned_is_refused():
     for fraction in (-0.1, 1.1, float("nan")):
         with pytest.raises(InputError, match=f"from 0 to 1, but is {fraction}"):
             prune(model, masks, fraction)
-    with pytest.raises(InputError, match="magnitude or random, but is 'taste'"):
+    with pytest.raises(InputError, match="one of magnitude, unit, random, but is 'taste'"):
         prune(model, masks, 0.3, score="taste")
     for value in (float("nan"), float("inf")):
         with torch.no_grad():

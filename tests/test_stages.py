@@ -78,7 +78,7 @@ def test_the_defaults_are_the_papers():
         ({"epsilon": 1.01}, "epsilon must be above 0 and at most 1, but is 1.01"),
         ({"variant": "late"}, "variant must be one of fully-train-first, early-bird, trained"),
         ({"rewind": "tape"}, "rewind must be one of learning-rate, weights, but is 'tape'"),
-        ({"score": "taste"}, "score must be one of magnitude, random, but is 'taste'"),
+        ({"score": "taste"}, "score must be one of magnitude, unit, random, but is 'taste'"),
         ({"variant": "trained", "rewind": "weights"}, "from before training"),
     ],
 )

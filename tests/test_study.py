@@ -42,8 +42,15 @@ def test_every_job_comes_after_what_it_needs(name: str) -> None:
 
 
 def test_the_grid_is_the_papers() -> None:
-    """Twelve rows of Table I; seeds, Fig. 3 and the Early-Bird variant for 32 units."""
+    """Twelve rows of Table I; seeds, Fig. 3 and the Early-Bird variant for 32 units.
+
+    And beyond the paper: whole units pruned, of the largest size.
+    """
     jobs = jobs_of(LAPTOP)
+    units = [job for job in jobs if job.row.variant == "units"]
+    assert Counter(job.kind for job in units) == {"search": 4, "pruned": 4, "matched": 4}
+    assert {job.row.size for job in units} == {96}
+    jobs = [job for job in jobs if job not in units]
     table = {(job.row.device, job.row.size) for job in jobs if job.kind == "pruned"}
     assert len(table) == 12
     assert {size for _, size in table} == {32, 64, 96}
@@ -60,12 +67,18 @@ def test_the_grid_is_the_papers() -> None:
 def test_complete_rows_come_out_early() -> None:
     """The smallest size is finished first, then the largest, which is compared with it."""
     jobs = [job for job in jobs_of(LAPTOP) if job.row.seed == 0 and job.kind == "pruned"]
-    assert [job.row.size for job in jobs] == [32] * 4 + [96] * 4 + [64] * 4
+    assert [job.row.size for job in jobs] == [32] * 4 + [96] * 4 + [64] * 4 + [96] * 4
+    assert all(job.row.variant == "units" for job in jobs[-4:])
 
 
 def test_names() -> None:
     assert Row("sim-muff", 32).name == "sim-muff-32-s0"
-    assert Row("sim-muff", 32, 2, "early-bird").name == "sim-muff-32-s2-early-bird"
+    early = Row("sim-muff", 32, 2, "early-bird")
+    assert early.name == "sim-muff-32-s2-early-bird"
+    assert (early.unpruned, early.in_table_i) == (early, Row("sim-muff", 32, 2))
+    units = Row("sim-muff", 96, variant="units")
+    assert units.name == "sim-muff-96-s0-units"
+    assert units.unpruned == units.in_table_i == Row("sim-muff", 96)
     job = find_job(jobs_of(LAPTOP), "sim-lead-96-s0/matched")
     assert job.file == "sim-lead-96-s0/matched.json"
     assert job.needs == ("sim-lead-96-s0/pruned", "sim-lead-32-s0/search")

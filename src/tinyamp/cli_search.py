@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tinyamp.stages import SearchResult, SearchSettings
 
 REWINDS = ("learning-rate", "weights")
-SCORES = ("magnitude", "random")
+SCORES = ("magnitude", "unit", "random")
 HIDDEN_SIZE = 32
 SEARCH_HELP = """\
 Find a small network inside a model: the mask search of the paper, Algorithm 1.
@@ -113,7 +113,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--include-output", action="store_true", help="prune the output layer as well; may collapse"
     )
     group.add_argument(
-        "--score", choices=SCORES, help="prune the smallest weights (default), or any"
+        "--score",
+        choices=SCORES,
+        help="prune the smallest weights (default), the weakest units whole, which makes models "
+        "faster by far, or any weights",
     )
     add_run_options(search.add_argument_group("the run"), out="runs/NAME-SIZE-search")
     search.set_defaults(run=run_search, interrupted=INTERRUPTED)

@@ -105,10 +105,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "status", run_status, "show which jobs are done, running and waiting", "status --all"
     )
     status.add_argument("--all", action="store_true", help="list every job")
-    table = add("table", run_table, "print Table I, as far as it is finished", "table --csv")
+    table = add(
+        "table",
+        run_table,
+        "print Table I, as far as it is finished",
+        "table --csv",
+        "table --units         what pruning whole units gives; not in the paper",
+    )
     form = table.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="as comma-separated values")
     form.add_argument("--markdown", action="store_true", help="as in the README")
+    table.add_argument(
+        "--units", action="store_true", help="the second table: whole units pruned, not weights"
+    )
 
 
 def _places(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -144,10 +153,10 @@ def run_plan(args: argparse.Namespace) -> None:
         done = sum(state_of(job, shop) == "done" for job in jobs)
         seconds = estimate(jobs[0], study, costs, amounts)
         total += (left := (len(jobs) - done) * seconds)
-        early = "  (Early-Bird)" * (variant == "early-bird")
+        label = {"early-bird": "  (Early-Bird)", "units": "  (whole units)"}.get(variant, "")
         print(
             f"{kind:<9} {size:>6} {seed:>5} {len(jobs):>5} {done:>5} {duration(seconds):>11}"
-            f"   {duration(left):>11}{early}"
+            f"   {duration(left):>11}{label}"
         )
     print(f"\nstill to do: {duration(total)} on one core, {duration(total / 2)} on two")
 
@@ -241,7 +250,10 @@ def run_rtf(args: argparse.Namespace) -> None:
 
     shop = _shop(args)
     measure_speed(shop)
-    args.csv = args.markdown = False
+    args.csv = args.markdown = args.units = False
+    run_table(args)
+    print("\nWhole units pruned:")
+    args.units = True
     run_table(args)
 
 
@@ -274,12 +286,12 @@ def run_status(args: argparse.Namespace) -> None:
 
 
 def run_table(args: argparse.Namespace) -> None:
-    """Print Table I."""
+    """Print Table I, or the table of whole units."""
     from tinyamp import study_tables
 
     shop = _shop(args)
     study_tables.demand_one_data_set(shop)
-    rows = study_tables.table_rows(shop)
+    rows = study_tables.unit_rows(shop) if args.units else study_tables.table_rows(shop)
     if args.csv:
         print(study_tables.table_csv(rows), end="")
         return

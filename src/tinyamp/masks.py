@@ -21,7 +21,7 @@ Masks = dict[str, torch.Tensor]
 
 POOL = ("lstm.weight_ih_l0", "lstm.weight_hh_l0")
 OUTPUT = "head.weight"
-SCORES = ("magnitude", "random")
+SCORES = ("magnitude", "unit", "random")
 
 
 def _pool(model: AmpLSTM, include_output: bool) -> dict[str, torch.nn.Parameter]:
@@ -82,20 +82,23 @@ def prune(
 
     All weights that `masks` has active are pooled and ranked together; exactly
     `round(fraction · active)` of them go. The score is the weight's magnitude, or "random": drawn
-    from `seed`, the control. Of equal scores the one earlier in the pool goes. The model is not
-    changed. Raises `InputError` for a fraction outside 0 to 1, an unknown score, or weights that
-    are not finite.
+    from `seed`, the control. Of equal scores the one earlier in the pool goes. With "unit", whole
+    units go, the weakest by `unit_strengths` first, and as many of them as come nearest to that
+    number of weights, but one at least. The model is not changed. Raises `InputError` for a
+    fraction outside 0 to 1, an unknown score, or weights that are not finite.
     """
     if not 0 <= fraction <= 1:
         raise InputError(f"The fraction to prune must be from 0 to 1, but is {fraction}.")
     if score not in SCORES:
-        raise InputError(f"The score must be {' or '.join(SCORES)}, but is {score!r}.")
+        raise InputError(f"The score must be one of {', '.join(SCORES)}, but is {score!r}.")
     parameters = dict(model.named_parameters())
     names = sorted(masks, key=(*POOL, OUTPUT).index)  # whatever order `masks` has
     values = torch.cat([parameters[name].detach().flatten() for name in names]).cpu()
     active = torch.cat([masks[name].flatten() for name in names]).cpu()
     if not torch.isfinite(values).all():
         raise InputError("The model has weights that are NaN or infinite; it cannot be pruned.")
+    if score == "unit":
+        return _prune_units(model, masks, round(fraction * int(active.sum())))
     where = active.nonzero().flatten()  # positions in the pool, in order
     if score == "magnitude":
         scores = values[where].abs()
@@ -108,6 +111,42 @@ def prune(
         name: part.reshape(masks[name].shape).to(masks[name].device)
         for name, part in zip(names, parts, strict=True)
     }
+
+
+def unit_strengths(model: AmpLSTM, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """How strong every unit is, (hidden,): the sum of the squares of its group; 0 if all is pruned.
+
+    The group, the *intrinsic sparse structure* of Section III-C, is every weight that becomes
+    useless with the unit: its rows of W_ih and W_hh in all four gates and its column of W_hh, as
+    far as they are active, and its weight in the output layer.
+    """
+    hidden = model.hidden_size
+    parameters = dict(model.named_parameters())
+    squares = {n: (parameters[n].detach() * mask) ** 2 for n, mask in masks.items()}
+    heard = squares[POOL[0]].reshape(4, hidden, -1).sum(dim=(0, 2))  # (hidden,)
+    between = squares[POOL[1]].reshape(4, hidden, hidden).sum(dim=0)  # (reader, read)
+    recurrent = between.sum(dim=1) + between.sum(dim=0) - between.diagonal()
+    output = squares.get(OUTPUT, parameters[OUTPUT].detach() ** 2)[0]
+    return torch.where(heard + recurrent > 0, heard + recurrent + output, 0.0)
+
+
+def _prune_units(model: AmpLSTM, masks: Mapping[str, torch.Tensor], count: int) -> Masks:
+    """New masks without the weakest units: as many as come nearest to `count` weights, or one."""
+    before, gone = active_weights(masks), 0
+    left = dict(masks)
+    for unit in torch.argsort(unit_strengths(model, masks), stable=True).tolist():
+        if gone >= count:
+            break
+        fewer = {name: mask.clone() for name, mask in left.items()}
+        fewer[POOL[0]].view(4, model.hidden_size, -1)[:, unit] = False  # what it hears
+        fewer[POOL[1]].view(4, model.hidden_size, -1)[:, unit] = False
+        for name in fewer.keys() - {POOL[0]}:
+            fewer[name][:, unit] = False  # what hears it
+        further = before - active_weights(fewer)
+        if gone and further - count > count - gone:
+            break
+        left, gone = fewer, further
+    return left
 
 
 def hamming_distance(

@@ -44,7 +44,7 @@ class SearchSettings:
     variant: str = "fully-train-first"  # the one behind Table I, V
     rewind: str = "learning-rate"  # III-A
     include_output: bool = False  # whether the output layer is in the pool
-    score: str = "magnitude"  # III-A
+    score: str = "magnitude"  # III-A; "unit" prunes whole units, which the paper does not
     validation_seconds: float | None = None  # IV-B3: the whole validation set
     full: TrainSettings = PRESETS["paper"]
     course: TrainSettings = PRESETS["paper"]

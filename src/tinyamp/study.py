@@ -25,7 +25,8 @@ class StudySettings:
     """What the study trains and how; the defaults are the paper's, Table I and Section IV.
 
     The first of `sizes` is the one with several `seeds`, with retraining at every stage (Fig. 3)
-    and with the Early-Bird variant. A stage is selected if it is pruned by `floor` or more and its
+    and with the Early-Bird variant; of the last, whole units are pruned as well, which goes beyond
+    the paper. A stage is selected if it is pruned by `floor` or more and its
     validation ESR after retraining is at most `slack` times that of the unpruned model: see
     `tinyamp.study_jobs.choose`. `seconds` limits every split, for tests.
     """
@@ -99,7 +100,11 @@ def study_settings(preset: str) -> StudySettings:
 
 @dataclass(frozen=True)
 class Row:
-    """One mask search and what belongs to it."""
+    """One mask search and what belongs to it.
+
+    The variants: "fully-train-first" is the paper's, Table I; "early-bird" its other one; "units"
+    begins with the unpruned model of the first and prunes whole units (see `tinyamp.masks`).
+    """
 
     device: str
     size: int
@@ -109,8 +114,18 @@ class Row:
     @property
     def name(self) -> str:
         """The folder of its results, such as "sim-muff-32-s0" or "sim-muff-32-s0-early-bird"."""
-        suffix = "-early-bird" if self.variant == "early-bird" else ""
+        suffix = "" if self.variant == "fully-train-first" else f"-{self.variant}"
         return f"{self.device}-{self.size}-s{self.seed}{suffix}"
+
+    @property
+    def in_table_i(self) -> Row:
+        """The row of the same device, size and seed with the paper's variant."""
+        return replace(self, variant="fully-train-first")
+
+    @property
+    def unpruned(self) -> Row:
+        """The row that has trained the unpruned model of this one."""
+        return self.in_table_i if self.variant == "units" else self
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ class Job:
     The kinds: "search" trains and searches; "pruned" selects a stage and retrains it (Table I);
     "one-shot" prunes to the same sparsity at once; "matched" finds the sparsest stage that is no
     worse than the unpruned model of the smallest size; "curve" retrains every stage (Fig. 3);
-    "same" retrains the stage of an Early-Bird search that the other variant has selected.
+    "same" retrains the stage of an Early-Bird search that the paper's variant has selected.
     """
 
     kind: str
@@ -162,6 +177,12 @@ def jobs_of(study: StudySettings) -> list[Job]:
     for size in (smallest, *reversed(larger)):
         for device in study.devices:
             add_row(Row(device, size, first), match=size == study.sizes[-1] != smallest)
+    for device in study.devices:
+        row = Row(device, study.sizes[-1], first, "units")
+        other = Row(device, smallest, first)
+        add("search", row, f"{row.unpruned.name}/search")
+        add("pruned", row, f"{row.name}/search")
+        add("matched", row, f"{row.name}/pruned", f"{other.name}/search")
     for device in study.devices:
         row = Row(device, smallest, first)
         add("curve", row, f"{row.name}/pruned")

@@ -56,7 +56,7 @@ class Workshop:
     def stage_model(self, row: Row, number: int) -> AmpLSTM:
         """The model of a stage, at full size, as the search left it."""
         if number == 0:
-            return load_model(self.results / row.name / "unpruned.safetensors")
+            return load_model(self.results / row.unpruned.name / "unpruned.safetensors")
         rate = self.need(f"{row.name}/search")["search"]["sample_rate"]
         return load_weights(self.results / row.name / f"stages/stage-{number:02d}.npz", rate)
 

@@ -19,7 +19,7 @@ from tinyamp.masks import active_weights, masks_of, sparsity
 from tinyamp.model import AmpLSTM, parameter_count, save_model
 from tinyamp.retrain import one_shot, retrain
 from tinyamp.search import search
-from tinyamp.stages import recommend
+from tinyamp.stages import SearchResult, recommend
 from tinyamp.study import Job
 from tinyamp.study_bench import Bench, Workshop, settling
 from tinyamp.study_record import (
@@ -67,47 +67,71 @@ def run_job(job: Job, shop: Workshop) -> dict:
 
 def run_search(bench: Bench) -> dict:
     """Algorithm 1 on a new model; keeps the unpruned model and every stage."""
-    shop, row = bench.shop, bench.row
-    settings = replace(
-        shop.study.search,
-        variant=row.variant,
-        full=replace(shop.study.search.full, seed=row.seed),
-        course=replace(shop.study.search.course, seed=row.seed),
-    )
-    folder = shop.run_folder(row) / "search"
-    found = search(
-        AmpLSTM(row.size, seed=row.seed),
-        bench.train,
-        bench.validation,
-        settings,
-        folder=folder,
-        resume=True,
-        progress=shop.progress,
-        device=shop.device,
-    )
+    if bench.row.variant == "units":
+        return run_unit_search(bench)
+    found = _search(bench, AmpLSTM(bench.row.size, seed=bench.row.seed), variant=bench.row.variant)
+    for stage in found.stages[1:]:
+        _keep_stage(bench, found, stage.number)
     unpruned = found.model(0)
     save_model(unpruned, bench.folder / "unpruned.safetensors")
-    for stage in found.stages[1:]:
-        path = bench.folder / "stages" / f"stage-{stage.number:02d}.npz"
-        save_weights(path, found.model(stage.number))
-    history = folder / "unpruned" / "history.json"
+    history = bench.shop.run_folder(bench.row) / "search" / "unpruned" / "history.json"
     epochs = json.loads(history.read_text())["epochs"] if history.is_file() else []
     losses = [e["validation_loss"] for e in epochs if e["validation_loss"] is not None]
     return {
-        "search": {
-            "sample_rate": found.sample_rate,
-            "collapse": found.collapse,
-            "recommended": recommend(found).number,
-            "stages": [asdict(stage) for stage in found.stages],
-        },
+        "search": _summary(found),
         "unpruned": {
             "model": "unpruned.safetensors",
             **bench.errors(unpruned),
             "validation_loss": min(losses, default=None),
-            "parameters": parameter_count(row.size),
+            "parameters": parameter_count(bench.row.size),
             "settling_time": settling(unpruned),
             "epochs": epochs,
         },
+    }
+
+
+def run_unit_search(bench: Bench) -> dict:
+    """Algorithm 1 on the trained model of Table I, pruning whole units; keeps what can be selected.
+
+    The stages before that are left out: they would be megabytes that nothing reads.
+    """
+    found = _search(bench, bench.shop.stage_model(bench.row, 0), variant="trained", score="unit")
+    for stage in found.stages:
+        if stage.sparsity >= bench.shop.study.floor:
+            _keep_stage(bench, found, stage.number)
+    return {"search": _summary(found)}
+
+
+def _search(bench: Bench, model: AmpLSTM, **changes: str) -> SearchResult:
+    shop, row = bench.shop, bench.row
+    settings = replace(
+        shop.study.search,
+        full=replace(shop.study.search.full, seed=row.seed),
+        course=replace(shop.study.search.course, seed=row.seed),
+        **changes,
+    )
+    return search(
+        model,
+        bench.train,
+        bench.validation,
+        settings,
+        folder=shop.run_folder(row) / "search",
+        resume=True,
+        progress=shop.progress,
+        device=shop.device,
+    )
+
+
+def _keep_stage(bench: Bench, found: SearchResult, number: int) -> None:
+    save_weights(bench.folder / "stages" / f"stage-{number:02d}.npz", found.model(number))
+
+
+def _summary(found: SearchResult) -> dict:
+    return {
+        "sample_rate": found.sample_rate,
+        "collapse": found.collapse,
+        "recommended": recommend(found).number,
+        "stages": [asdict(stage) for stage in found.stages],
     }
 
 
@@ -181,13 +205,14 @@ def choose(
 
 def run_pruned(bench: Bench) -> dict:
     """Select a stage, from the search's recommendation on, and retrain it: a row of Table I."""
-    limit = bench.shop.study.slack * bench.need("search")["unpruned"]["validation_esr"]
+    unpruned = bench.shop.need(f"{bench.row.unpruned.name}/search")["unpruned"]
+    limit = bench.shop.study.slack * unpruned["validation_esr"]
     return _select(bench, bench.need("search")["search"]["recommended"], limit, "pruned")
 
 
 def run_matched(bench: Bench) -> dict:
     """The sparsest stage that is no worse than the smallest size's unpruned model, Section V."""
-    other = replace(bench.row, size=bench.shop.study.sizes[0])
+    other = replace(bench.row.in_table_i, size=bench.shop.study.sizes[0])
     limit = bench.shop.need(f"{other.name}/search")["unpruned"]["validation_esr"]
     return _select(bench, bench.need("pruned")["stage"], limit, "matched")
 
@@ -233,9 +258,8 @@ def run_one_shot(bench: Bench) -> dict:
     model = bench.shop.stage_model(bench.row, 0)
     one_shot(model, share)
     result, model = _train_pruned(bench, model, "one-shot")
-    model.settings |= {"sparsity": share, "one_shot": True}
-    save_model(model, bench.folder / "one-shot.safetensors")
-    return {"model": "one-shot.safetensors", **result}
+    save_weights(bench.folder / "one-shot.npz", model)
+    return {"model": "one-shot.npz", **result}
 
 
 def run_curve(bench: Bench) -> dict:
@@ -250,9 +274,7 @@ def run_curve(bench: Bench) -> dict:
 
 def run_same(bench: Bench) -> dict:
     """Retrain the Early-Bird stage that is as sparse as the one selected without it (V-A)."""
-    number = bench.shop.need(f"{replace(bench.row, variant='fully-train-first').name}/pruned")[
-        "stage"
-    ]
+    number = bench.shop.need(f"{bench.row.in_table_i.name}/pruned")["stage"]
     number = min(number, bench.shop.stages(bench.row)[-1].number)
     result = retrained(bench, number)
     _keep_model(bench, f"retrained-{number:02d}.npz", "same.safetensors", result)

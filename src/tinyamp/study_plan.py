@@ -99,7 +99,7 @@ def estimate(job: Job, study: StudySettings, costs: Mapping[int, Cost], amounts:
     judged = min(study.search.validation_seconds or math.inf, amounts.validation)
     seconds = stages * _training(course, cost, replace(amounts, validation=0), EPOCHS_OF_A_STAGE)
     seconds += 2 * stages * judged * cost.per_second
-    if job.row.variant != "early-bird":
+    if job.row.variant == "fully-train-first":
         seconds += _training(full, cost, amounts, full.epochs)
     return seconds
 

@@ -7,6 +7,7 @@ can be relied on. The result can be made again at any time; it says which files 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,12 @@ ROUNDS = 21
 
 
 def timed_models(shop: Workshop) -> dict[str, Path]:
-    """The finished models of Table I's rows, by names such as "sim-muff-32-s0/pruned"."""
+    """The finished models of the two tables, by names such as "sim-muff-32-s0/pruned"."""
     study, found = shop.study, {}
     for device in study.devices:
-        for size in study.sizes:
-            row = Row(device, size, study.seeds[0])
-            for kind in MODELS:
+        rows = [Row(device, size, study.seeds[0]) for size in study.sizes]
+        for row in (*rows, replace(rows[-1], variant="units")):
+            for kind in MODELS[row.unpruned != row :]:  # the unpruned one is another row's
                 job = f"{row.name}/{'search' if kind == 'unpruned' else kind}"
                 if shop.result(job) is not None:
                     found[f"{row.name}/{kind}"] = shop.results / row.name / f"{kind}.safetensors"

@@ -49,8 +49,8 @@ def progress_of(job: Job, shop: Workshop) -> str:
 def table_row(row: Row, shop: Workshop) -> TableRow:
     """What is known of `row` now."""
     found = {}
-    for kind in ("search", "pruned", "one-shot"):
-        result = shop.result(f"{row.name}/{kind}")
+    for kind, place in (("search", row.unpruned), ("pruned", row), ("one-shot", row)):
+        result = shop.result(f"{place.name}/{kind}")
         found[kind] = result["result"] if result else None
     values: dict[str, object] = {}
     if (searched := found["search"]) is not None:
@@ -61,7 +61,7 @@ def table_row(row: Row, shop: Workshop) -> TableRow:
         values["pruned_test_esr"] = pruned["test_esr"]
     if (shot := found["one-shot"]) is not None:
         values["one_shot_test_esr"] = shot["test_esr"]
-    values["rtf"] = speed_of(shop, row, "unpruned")
+    values["rtf"] = speed_of(shop, row.unpruned, "unpruned")
     values["pruned_rtf"] = speed_of(shop, row, "pruned")
     return TableRow(row.device, row.size, row.seed, **values)
 
@@ -70,6 +70,13 @@ def table_rows(shop: Workshop) -> list[TableRow]:
     """Table I: every device and size, with the first seed."""
     study = shop.study
     rows = [Row(device, size, study.seeds[0]) for device in study.devices for size in study.sizes]
+    return [table_row(row, shop) for row in rows]
+
+
+def unit_rows(shop: Workshop) -> list[TableRow]:
+    """The same for the largest size, where whole units are pruned: not in the paper."""
+    study = shop.study
+    rows = [Row(device, study.sizes[-1], study.seeds[0], "units") for device in study.devices]
     return [table_row(row, shop) for row in rows]
 
 
@@ -136,14 +143,15 @@ def table_csv(rows: Sequence[TableRow]) -> str:
 
 
 def publish(shop: Workshop) -> int:
-    """Write `table.csv` and `manifest.json`, the checksums of all results; the number of files.
+    """Write `table.csv`, `units.csv` and `manifest.json`, checksums of all; the number of files.
 
     The manifest names the jobs that are not finished. Raises `InputError` for results of one
     device from different recordings.
     """
     demand_one_data_set(shop)
-    with write_beside(shop.results / "table.csv") as temporary:
-        temporary.write_text(table_csv(table_rows(shop)))
+    for name, rows in (("table.csv", table_rows(shop)), ("units.csv", unit_rows(shop))):
+        with write_beside(shop.results / name) as temporary:
+            temporary.write_text(table_csv(rows))
     files = (file for file in shop.results.rglob("*") if file.is_file())
     sums = {
         file.relative_to(shop.results).as_posix(): sha256(file)
