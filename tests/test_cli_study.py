@@ -146,7 +146,7 @@ def test_models_are_timed_side_by_side(capsys, whole: Workshop, tmp_path: Path) 
     table = run(capsys, "study", "table", *TINY, "--results", str(shop.results))
     assert table.count("->") == 2 * 4 and "not finished" not in table
     units = run(capsys, "study", "table", "--units", *TINY, "--results", str(shop.results))
-    assert units.count("->") == 4 and re.search(r"sim-muff +5 -> +\d +156 -> ", units)
+    assert units.count("->") == 4 and re.search(r"sim-muff +5 -> +\d +160 -> ", units)
     assert sparse_engine(findings(shop)).verdict in (HOLDS, PARTLY, NOT)
     (shop.results / "sim-muff-4-s0/pruned.safetensors").write_bytes(b"another model")
     assert speed_of(shop, Row("sim-muff", 4), "pruned") is None, "an old timing of another file"

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyamp.compact import pruned_parameter_count
+from tinyamp.compact import effective_hidden_size, pruned_parameter_count
 from tinyamp.files import InputError
 from tinyamp.masks import (
     OUTPUT,
@@ -20,6 +20,7 @@ from tinyamp.masks import (
     masks_of,
     prune,
     sparsity,
+    unit_strengths,
 )
 from tinyamp.model import AmpLSTM, parameter_count
 
@@ -149,7 +150,7 @@ def test_of_equal_weights_the_first_in_the_pool_go():
     np.testing.assert_array_equal(flat(masks), np.arange(63) >= gone)
 
 
-@pytest.mark.parametrize("score", ["magnitude", "random"])
+@pytest.mark.parametrize("score", ["magnitude", "unit", "random"])
 def test_the_order_of_the_dictionary_does_not_matter(score):
     """A file returns tensors in an order of its own, and a search must go on alike after it."""
     model = AmpLSTM(4)
@@ -197,6 +198,78 @@ def test_random_pruning_spares_no_place():
         flat(prune(model, masks, 0.5, score="random", seed=seed)).astype(int) for seed in range(400)
     )
     assert np.abs(kept / 400 - 0.5).max() < 0.15  # six standard deviations
+
+
+@given(*SIZES, FRACTIONS, SEEDS, st.booleans())
+@settings(deadline=None, max_examples=80)
+def test_the_weakest_units_go_whole(hidden_size, input_size, fraction, seed, include_output):
+    """Against groups that are counted weight by weight, in float64 and plain Python."""
+    rng = np.random.default_rng(seed)
+    model = AmpLSTM(hidden_size, input_size=input_size, seed=seed % 1000)
+    masks = random_masks(rng, full_masks(model, include_output=include_output))
+    before, given_masks = copy.deepcopy(model.state_dict()), copy.deepcopy(masks)
+    fewer = prune(model, masks, fraction, score="unit")
+    assert equal(masks, given_masks) and equal(model.state_dict(), before)
+    assert all((fewer[name] <= masks[name]).all() for name in masks)
+
+    groups = {unit: set() for unit in range(hidden_size)}  # unit: the active weights of its group
+    for name, mask in masks.items():
+        for row, column in zip(*np.nonzero(mask.numpy()), strict=True):
+            if name != OUTPUT:
+                groups[row % hidden_size].add((name, row, column))
+            if name != POOL[0]:
+                groups[column].add((name, row, column))
+
+    def strength(unit: int) -> float:
+        if not groups[unit] - {(OUTPUT, 0, unit)}:
+            return 0.0
+        group = groups[unit] | ({(OUTPUT, 0, unit)} if OUTPUT not in masks else set())
+        return sum(model.get_parameter(n)[i, j].item() ** 2 for n, i, j in group)
+
+    order = sorted(range(hidden_size), key=lambda unit: (strength(unit), unit))
+    np.testing.assert_allclose(
+        unit_strengths(model, masks), [strength(u) for u in range(hidden_size)], rtol=1e-5
+    )
+    count, everything = round(fraction * active_weights(masks)), set().union(*groups.values())
+    left = {
+        (n, i, j) for n, m in fewer.items() for i, j in zip(*np.nonzero(m.numpy()), strict=True)
+    }
+    prefixes = [set().union(*(groups[u] for u in order[:k])) for k in range(hidden_size + 1)]
+    assert everything - left in prefixes, "whole groups, the weakest first"
+    gone = len(everything) - len(left)
+    sizes = {len(prefix) for prefix in prefixes} - {0}
+    if count:
+        assert gone, "one unit at least"
+        assert abs(gone - count) == min(abs(size - count) for size in sizes)
+    else:
+        assert gone == 0
+
+
+@pytest.mark.parametrize("hidden_size, last", [(32, 0), (64, 4), (96, 6)])
+def test_whole_units_go_as_fast_as_weights(hidden_size, last):
+    """Each step leaves about 70 % of the weights, and what compaction leaves is what was left."""
+    model = AmpLSTM(hidden_size, seed=4)
+    masks, units = full_masks(model), hidden_size
+    for _ in range(15):
+        before = active_weights(masks)
+        masks = prune(model, masks, 0.3, score="unit")
+        apply_masks(model, masks)
+        assert effective_hidden_size(model) < units
+        units = effective_hidden_size(model)
+        assert active_weights(masks) == 4 * units * (units + 1)
+        if units >= 16:
+            assert active_weights(masks) / before == pytest.approx(0.7, abs=0.035)
+    assert units == last
+    assert prune(model, masks, 0.0, score="unit").keys() == masks.keys()
+
+
+def test_a_unit_that_is_gone_already_is_not_counted():
+    model = AmpLSTM(6)
+    masks = prune(model, full_masks(model), 0.3, score="unit")
+    gone = [unit for unit in range(6) if not masks[POOL[0]][unit]]
+    assert len(gone) == 1 and unit_strengths(model, masks)[gone[0]] == 0
+    fewer = prune(model, masks, 0.01, score="unit")
+    assert active_weights(fewer) == 4 * 4 * 5  # another one
 
 
 @given(SEEDS, *SIZES)

@@ -98,7 +98,8 @@ def prune(
     if not torch.isfinite(values).all():
         raise InputError("The model has weights that are NaN or infinite; it cannot be pruned.")
     if score == "unit":
-        return _prune_units(model, masks, round(fraction * int(active.sum())))
+        ordered = {name: masks[name] for name in names}
+        return _prune_units(model, ordered, round(fraction * int(active.sum())))
     where = active.nonzero().flatten()  # positions in the pool, in order
     if score == "magnitude":
         scores = values[where].abs()
