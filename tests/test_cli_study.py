@@ -183,8 +183,8 @@ def test_the_plan(capsys, folder: Path) -> None:
 def test_status_of_nothing(capsys, folder: Path) -> None:
     out = run(capsys, "study", "status", *TINY)
     assert "sim-muff-4-s0 " in out
-    assert out.endswith("13 waiting\n")
-    assert len(run(capsys, "study", "status", *TINY, "--all").splitlines()) == 15
+    assert out.endswith("14 waiting\n")
+    assert len(run(capsys, "study", "status", *TINY, "--all").splitlines()) == 16
 
 
 def test_unknown_job(capsys, folder: Path) -> None:

@@ -26,6 +26,7 @@ from tinyamp.study_tables import (
     markdown_table,
     table_csv,
     table_rows,
+    unit_rows,
 )
 
 RESULTS = data_folder() / "results" / "laptop"
@@ -46,12 +47,14 @@ def test_the_manifest_agrees() -> None:
     assert manifest["missing"] == missing
     assert manifest["digest"] == SHOP.study.digest()
     assert (RESULTS / "table.csv").read_text() == table_csv(table_rows(SHOP))
+    assert (RESULTS / "units.csv").read_text() == table_csv(unit_rows(SHOP))
 
 
-def test_the_readme_has_the_table() -> None:
-    """If not: paste what `tinyamp study table --markdown` prints."""
+@pytest.mark.parametrize("rows", [table_rows, unit_rows])
+def test_the_readme_has_the_tables(rows) -> None:
+    """If not: paste what `tinyamp study table --markdown` prints, and with --units."""
     readme = Path(__file__).resolve().parents[1] / "README.md"
-    assert "\n".join(markdown_table(table_rows(SHOP))) in readme.read_text(encoding="utf-8")
+    assert "\n".join(markdown_table(rows(SHOP))) in readme.read_text(encoding="utf-8")
 
 
 def test_sizes() -> None:
@@ -69,10 +72,15 @@ def test_counts_follow_from_the_weights(job) -> None:
     """Sparsities, units left and parameters, eq. (2), of every result that names a model."""
     result, place = SHOP.need(job.name), RESULTS / job.row.name
     if job.kind == "search":
-        model = load_model(place / "unpruned.safetensors")
-        assert model.hidden_size == job.row.size
-        assert result["unpruned"]["parameters"] == parameter_count(job.row.size)
-        for stage in result["search"]["stages"][1:]:
+        stages = result["search"]["stages"][1:]
+        if job.row.variant == "units":
+            stages = [stage for stage in stages if stage["sparsity"] >= SHOP.study.floor]
+            assert all(s["active"] == 4 * s["units"] * (s["units"] + 1) for s in stages)
+        else:
+            model = load_model(place / "unpruned.safetensors")
+            assert model.hidden_size == job.row.size
+            assert result["unpruned"]["parameters"] == parameter_count(job.row.size)
+        for stage in stages:
             weights = load_weights(place / "stages" / f"stage-{stage['number']:02d}.npz", 44_100)
             masks = masks_of(weights)
             assert (active_weights(masks), sparsity(masks)) == (stage["active"], stage["sparsity"])
@@ -89,10 +97,15 @@ def test_counts_follow_from_the_weights(job) -> None:
         assert active_weights(masks_of(model)) <= result["active"]
         if job.kind == "pruned":
             assert result["sparsity"] >= SHOP.study.floor
+    elif job.kind == "from-scratch":
+        units = SHOP.need(f"{job.row.name}/pruned")["units"]
+        assert load_model(place / result["model"]).hidden_size == result["units"] == units
     elif job.kind == "one-shot":
         pruned = SHOP.need(f"{job.row.name}/pruned")
         assert result["active"] == pytest.approx(pruned["active"], abs=1)
-        assert load_model(place / result["model"]).hidden_size == max(1, result["units"])
+        model = load_weights(place / result["model"], 44_100)
+        assert model.hidden_size == max(1, result["units"])
+        assert active_weights(masks_of(model)) <= result["active"]
     else:
         stages = SHOP.need(f"{job.row.name}/search")["search"]["stages"]
         assert [point["stage"] for point in result["stages"]] == [s["number"] for s in stages]

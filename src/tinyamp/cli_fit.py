@@ -50,6 +50,7 @@ examples:
   tinyamp fit capture.wav recorded.wav --check          look at the recordings, and stop
   tinyamp fit capture.wav recorded.wav -o my-amp
   tinyamp fit capture.wav recorded.wav -o my-amp --resume
+  tinyamp fit capture.wav recorded.wav -o fast --hidden-size 64 --score unit
   tinyamp fit dry.wav amp.wav -o my-amp --preset quick   a rough model, in two minutes
 
 A late, inverted or drifting recording is mended, another sample rate converted. The first 70 % of
@@ -110,6 +111,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     good = "the error (ESR) that is good enough in any case (default: 0.01, quick 0.03)"
     fit.add_argument("--good", type=float, help=good)
+    fit.add_argument(
+        "--score",
+        choices=("magnitude", "unit"),
+        help="prune the smallest weights (default), or the weakest units whole: a faster model",
+    )
     fit.add_argument(
         "--channel",
         type=channel,
@@ -208,8 +214,13 @@ def fit_settings(args: argparse.Namespace) -> FitSettings:
     from tinyamp.fit_settings import FIT_PRESETS
     from tinyamp.presets import changed
 
+    preset = FIT_PRESETS[args.preset]
     return changed(
-        FIT_PRESETS[args.preset], hidden_size=args.hidden_size, slack=args.slack, good=args.good
+        preset,
+        hidden_size=args.hidden_size,
+        slack=args.slack,
+        good=args.good,
+        search=changed(preset.search, score=args.score),
     )
 
 

@@ -148,14 +148,14 @@ def run_plan(args: argparse.Namespace) -> None:
     for job in jobs_of(study):
         groups.setdefault((job.kind, job.row.size, job.row.seed, job.row.variant), []).append(job)
     total = 0.0
-    print("job        units  seed  jobs  done   one takes   still to do")
+    print("job           units  seed  jobs  done   one takes   still to do")
     for (kind, size, seed, variant), jobs in groups.items():
         done = sum(state_of(job, shop) == "done" for job in jobs)
         seconds = estimate(jobs[0], study, costs, amounts)
         total += (left := (len(jobs) - done) * seconds)
         label = {"early-bird": "  (Early-Bird)", "units": "  (whole units)"}.get(variant, "")
         print(
-            f"{kind:<9} {size:>6} {seed:>5} {len(jobs):>5} {done:>5} {duration(seconds):>11}"
+            f"{kind:<12} {size:>6} {seed:>5} {len(jobs):>5} {done:>5} {duration(seconds):>11}"
             f"   {duration(left):>11}{label}"
         )
     print(f"\nstill to do: {duration(total)} on one core, {duration(total / 2)} on two")

@@ -184,7 +184,8 @@ def _how(fit: Fit) -> str:
     tried = ", ".join(f"{number} ({error:.2%})" for number, error in sorted(fit.tried.items()))
     text = (
         f"A model of {settings.hidden_size} units was trained for {full.epochs} epochs and pruned "
-        f"in {len(fit.found.stages) - 1} steps of {settings.search.fraction:.0%} of what was left. "
+        f"in {len(fit.found.stages) - 1} steps of {settings.search.fraction:.0%} of what was left"
+        f"{', in whole units' * (settings.search.score == 'unit')}. "
         f"Retrained for {settings.retrain.epochs} epochs were the stages {tried}, with the "
         f"validation error in brackets; the limit was {fit.limit:.2%}, and stage {fit.stage} was "
         f"taken, {fit.sparsity:.1%} pruned. Hidden units that pruning had cut off were removed. "

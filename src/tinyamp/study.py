@@ -135,6 +135,7 @@ class Job:
     The kinds: "search" trains and searches; "pruned" selects a stage and retrains it (Table I);
     "one-shot" prunes to the same sparsity at once; "matched" finds the sparsest stage that is no
     worse than the unpruned model of the smallest size; "curve" retrains every stage (Fig. 3);
+    "from-scratch" trains a new model as small as the selected one, twice, and prunes nothing;
     "same" retrains the stage of an Early-Bird search that the paper's variant has selected.
     """
 
@@ -183,6 +184,7 @@ def jobs_of(study: StudySettings) -> list[Job]:
         add("search", row, f"{row.unpruned.name}/search")
         add("pruned", row, f"{row.name}/search")
         add("matched", row, f"{row.name}/pruned", f"{other.name}/search")
+        add("from-scratch", row, f"{row.name}/pruned")
     for device in study.devices:
         row = Row(device, smallest, first)
         add("curve", row, f"{row.name}/pruned")

@@ -31,6 +31,7 @@ from tinyamp.study_record import (
     save_weights,
     write_result,
 )
+from tinyamp.train import train
 
 
 def run_job(job: Job, shop: Workshop) -> dict:
@@ -262,6 +263,36 @@ def run_one_shot(bench: Bench) -> dict:
     return {"model": "one-shot.npz", **result}
 
 
+def run_from_scratch(bench: Bench) -> dict:
+    """A new model with as many units as the selected stage has, trained in full, and once more.
+
+    The pruned one has been trained twice as well: what it is better by, it owes to its larger past.
+    """
+    shop, seed = bench.shop, bench.row.seed
+    model = AmpLSTM(max(1, bench.need("pruned")["units"]), seed=seed)
+    errors = []
+    for turn, settings in enumerate((shop.study.search.full, shop.study.retrain)):
+        train(
+            model,
+            bench.train,
+            bench.validation,
+            replace(settings, seed=seed),
+            folder=shop.run_folder(bench.row) / f"from-scratch-{model.hidden_size}-{turn}",
+            resume=True,
+            progress=shop.progress,
+            device=shop.device,
+        )
+        model = model.to("cpu")
+        errors.append(bench.errors(model))
+    save_model(model, bench.folder / "from-scratch.safetensors")
+    return {
+        "model": "from-scratch.safetensors",
+        "units": model.hidden_size,
+        "once": errors[0],
+        **errors[1],
+    }
+
+
 def run_curve(bench: Bench) -> dict:
     """Retrain every stage, the unpruned one too: what more training alone would give (Fig. 3)."""
     names = ("stage", "sparsity", "units", "validation_loss", "validation_esr", "test_esr")
@@ -286,6 +317,7 @@ KINDS: dict[str, Callable[[Bench], dict]] = {
     "pruned": run_pruned,
     "one-shot": run_one_shot,
     "matched": run_matched,
+    "from-scratch": run_from_scratch,
     "curve": run_curve,
     "same": run_same,
 }

@@ -93,7 +93,7 @@ def estimate(job: Job, study: StudySettings, costs: Mapping[int, Cost], amounts:
     one += amounts.test * cost.per_second
     if job.kind != "search":
         stages = study.search.iterations + 1
-        times = {"pruned": ATTEMPTS, "curve": stages - ATTEMPTS}
+        times = {"pruned": ATTEMPTS, "curve": stages - ATTEMPTS, "from-scratch": 2}
         return one * times.get(job.kind, 1)
     full, course, stages = study.search.full, study.search.course, study.search.iterations
     judged = min(study.search.validation_seconds or math.inf, amounts.validation)
