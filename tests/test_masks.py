@@ -160,7 +160,8 @@ def test_the_order_of_the_dictionary_does_not_matter(score):
     masks = full_masks(model, include_output=True)
     turned = dict(reversed(masks.items()))
     assert list(turned) != list(masks)
-    a, b = (prune(model, m, 0.5, score=score, seed=3) for m in (masks, turned))
+    activity = torch.ones(4)
+    a, b = (prune(model, m, 0.5, score=score, seed=3, activity=activity) for m in (masks, turned))
     assert equal(a, b)
     assert list(a) == list(b) == list(masks)
 
@@ -208,7 +209,8 @@ def test_the_weakest_units_go_whole(hidden_size, input_size, fraction, seed, inc
     model = AmpLSTM(hidden_size, input_size=input_size, seed=seed % 1000)
     masks = random_masks(rng, full_masks(model, include_output=include_output))
     before, given_masks = copy.deepcopy(model.state_dict()), copy.deepcopy(masks)
-    fewer = prune(model, masks, fraction, score="unit")
+    activity = torch.from_numpy(rng.random(hidden_size) * (rng.random(hidden_size) < 0.8)).float()
+    fewer = prune(model, masks, fraction, score="unit", activity=activity)
     assert equal(masks, given_masks) and equal(model.state_dict(), before)
     assert all((fewer[name] <= masks[name]).all() for name in masks)
 
@@ -221,14 +223,23 @@ def test_the_weakest_units_go_whole(hidden_size, input_size, fraction, seed, inc
                 groups[column].add((name, row, column))
 
     def strength(unit: int) -> float:
-        if not groups[unit] - {(OUTPUT, 0, unit)}:
-            return 0.0
-        group = groups[unit] | ({(OUTPUT, 0, unit)} if OUTPUT not in masks else set())
-        return sum(model.get_parameter(n)[i, j].item() ** 2 for n, i, j in group)
+        """Of the weights by which others hear the unit, times its activity."""
+        squares = 0.0
+        for name, row, column in groups[unit] | {(OUTPUT, 0, unit)}:
+            own = row % hidden_size == unit and name != OUTPUT
+            if (
+                name == POOL[0]
+                or column != unit
+                or own
+                or (name in masks and not masks[name][row, column])
+            ):
+                continue
+            squares += model.get_parameter(name)[row, column].item() ** 2
+        return activity[unit].item() * squares**0.5
 
     order = sorted(range(hidden_size), key=lambda unit: (strength(unit), unit))
     np.testing.assert_allclose(
-        unit_strengths(model, masks), [strength(u) for u in range(hidden_size)], rtol=1e-5
+        unit_strengths(model, masks, activity), [strength(u) for u in range(hidden_size)], rtol=1e-5
     )
     count, everything = round(fraction * active_weights(masks)), set().union(*groups.values())
     left = {
@@ -252,7 +263,7 @@ def test_whole_units_go_as_fast_as_weights(hidden_size, last):
     masks, units = full_masks(model), hidden_size
     for _ in range(15):
         before = active_weights(masks)
-        masks = prune(model, masks, 0.3, score="unit")
+        masks = prune(model, masks, 0.3, score="unit", activity=torch.ones(hidden_size))
         apply_masks(model, masks)
         assert effective_hidden_size(model) < units
         units = effective_hidden_size(model)
@@ -260,15 +271,13 @@ def test_whole_units_go_as_fast_as_weights(hidden_size, last):
         if units >= 16:
             assert active_weights(masks) / before == pytest.approx(0.7, abs=0.035)
     assert units == last
-    assert prune(model, masks, 0.0, score="unit").keys() == masks.keys()
 
 
 def test_a_unit_that_is_gone_already_is_not_counted():
-    model = AmpLSTM(6)
-    masks = prune(model, full_masks(model), 0.3, score="unit")
-    gone = [unit for unit in range(6) if not masks[POOL[0]][unit]]
-    assert len(gone) == 1 and unit_strengths(model, masks)[gone[0]] == 0
-    fewer = prune(model, masks, 0.01, score="unit")
+    model, activity = AmpLSTM(6), torch.tensor([1.0, 1, 0.1, 1, 1, 1])
+    masks = prune(model, full_masks(model), 0.3, score="unit", activity=activity)
+    assert not masks[POOL[0]][2] and active_weights(masks) == 4 * 5 * 6
+    fewer = prune(model, masks, 0.01, score="unit", activity=activity)
     assert active_weights(fewer) == 4 * 4 * 5  # another one
 
 
@@ -361,6 +370,8 @@ def test_what_cannot_be_pruned_is_refused():
             prune(model, masks, fraction)
     with pytest.raises(InputError, match="one of magnitude, unit, random, but is 'taste'"):
         prune(model, masks, 0.3, score="taste")
+    with pytest.raises(InputError, match="say how active they are"):
+        prune(model, masks, 0.3, score="unit")
     for value in (float("nan"), float("inf")):
         with torch.no_grad():
             model.lstm.weight_hh_l0[0, 0] = value

@@ -474,14 +474,14 @@ def test_pruning_the_whole_output_layer_is_noticed_and_explained(tmp_path):
     masks = masks_of(model, include_output=True)
     inputs, targets = batches(DATA[0], COURSE, torch.device("cpu"))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    before, upcoming = weights(model), module.next_masks(model, masks, settings, 3)
+    before, upcoming = weights(model), module.next_masks(model, masks, settings, 3, inputs)
     for _ in range(3):
         train_batch(model, optimizer, inputs[:4], targets[:4], COURSE, masks)
         for name in masks:
             assert (model.get_parameter(name).grad == 0).all()
             assert torch.equal(model.get_parameter(name), before[name])
     assert not torch.equal(model.head.bias, before["head.bias"])  # only the offset is trained
-    again = module.next_masks(model, masks, settings, 3)
+    again = module.next_masks(model, masks, settings, 3, inputs)
     assert module.hamming_distance(again, upcoming, masks) == 0
 
 

@@ -77,15 +77,18 @@ def prune(
     *,
     score: str = "magnitude",
     seed: int | Sequence[int] = 0,
+    activity: torch.Tensor | None = None,
 ) -> Masks:
     """New masks with the lowest-scored `fraction` of the active weights taken out, globally.
 
     All weights that `masks` has active are pooled and ranked together; exactly
     `round(fraction · active)` of them go. The score is the weight's magnitude, or "random": drawn
     from `seed`, the control. Of equal scores the one earlier in the pool goes. With "unit", whole
-    units go, the weakest by `unit_strengths` first, and as many of them as come nearest to that
-    number of weights, but one at least. The model is not changed. Raises `InputError` for a
-    fraction outside 0 to 1, an unknown score, or weights that are not finite.
+    units go, the weakest by `unit_strengths` first, for which their `activity` is needed, and as
+    many as come nearest to that number of weights, but one at least. With a unit goes its
+    *intrinsic sparse structure*, Section III-C: its rows in all four gates and its column. The
+    model is not changed. Raises `InputError` for a fraction outside 0 to 1, an unknown score,
+    weights that are not finite, or units without their activity.
     """
     if not 0 <= fraction <= 1:
         raise InputError(f"The fraction to prune must be from 0 to 1, but is {fraction}.")
@@ -98,8 +101,11 @@ def prune(
     if not torch.isfinite(values).all():
         raise InputError("The model has weights that are NaN or infinite; it cannot be pruned.")
     if score == "unit":
+        if activity is None:
+            raise InputError("To prune units, say how active they are: `tinyamp.activity`.")
         ordered = {name: masks[name] for name in names}
-        return _prune_units(model, ordered, round(fraction * int(active.sum())))
+        strengths = unit_strengths(model, ordered, activity)
+        return _prune_units(ordered, strengths, round(fraction * int(active.sum())))
     where = active.nonzero().flatten()  # positions in the pool, in order
     if score == "magnitude":
         scores = values[where].abs()
@@ -114,33 +120,35 @@ def prune(
     }
 
 
-def unit_strengths(model: AmpLSTM, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """How strong every unit is, (hidden,): the sum of the squares of its group; 0 if all is pruned.
+def unit_strengths(
+    model: AmpLSTM, masks: Mapping[str, torch.Tensor], activity: torch.Tensor
+) -> torch.Tensor:
+    """How much of what is heard of each unit moves, (hidden,); not in the paper.
 
-    The group, the *intrinsic sparse structure* of Section III-C, is every weight that becomes
-    useless with the unit: its rows of W_ih and W_hh in all four gates and its column of W_hh, as
-    far as they are active, and its weight in the output layer.
+    That is its `activity`, (hidden,), from `tinyamp.activity`, times the root of the sum of squares
+    of the weights by which others hear it: its column of W_hh in all four gates, as far as it is
+    active and leads to other units, and its weight in the output layer. How strong the weights are
+    by which it hears says little: a unit that never moves may well have large ones.
     """
     hidden = model.hidden_size
     parameters = dict(model.named_parameters())
-    squares = {n: (parameters[n].detach() * mask) ** 2 for n, mask in masks.items()}
-    heard = squares[POOL[0]].reshape(4, hidden, -1).sum(dim=(0, 2))  # (hidden,)
-    between = squares[POOL[1]].reshape(4, hidden, hidden).sum(dim=0)  # (reader, read)
-    recurrent = between.sum(dim=1) + between.sum(dim=0) - between.diagonal()
-    output = squares.get(OUTPUT, parameters[OUTPUT].detach() ** 2)[0]
-    return torch.where(heard + recurrent > 0, heard + recurrent + output, 0.0)
+    squares = (parameters[POOL[1]].detach() * masks[POOL[1]]) ** 2
+    between = squares.reshape(4, hidden, hidden).sum(dim=0)  # (reader, read)
+    head = parameters[OUTPUT].detach() * masks.get(OUTPUT, True)
+    heard = between.sum(dim=0) - between.diagonal() + head[0] ** 2
+    return activity.to(heard.device) * heard.sqrt()
 
 
-def _prune_units(model: AmpLSTM, masks: Mapping[str, torch.Tensor], count: int) -> Masks:
+def _prune_units(masks: Mapping[str, torch.Tensor], strengths: torch.Tensor, count: int) -> Masks:
     """New masks without the weakest units: as many as come nearest to `count` weights, or one."""
     before, gone = active_weights(masks), 0
     left = dict(masks)
-    for unit in torch.argsort(unit_strengths(model, masks), stable=True).tolist():
+    for unit in torch.argsort(strengths, stable=True).tolist():
         if gone >= count:
             break
         fewer = {name: mask.clone() for name, mask in left.items()}
-        fewer[POOL[0]].view(4, model.hidden_size, -1)[:, unit] = False  # what it hears
-        fewer[POOL[1]].view(4, model.hidden_size, -1)[:, unit] = False
+        for name in POOL:
+            fewer[name].view(4, len(strengths), -1)[:, unit] = False  # what it hears
         for name in fewer.keys() - {POOL[0]}:
             fewer[name][:, unit] = False  # what hears it
         further = before - active_weights(fewer)

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from tqdm.std import tqdm
 
+from tinyamp.activity import unit_activity
 from tinyamp.checkpoint import CHECKPOINT, fingerprint, weights_of
 from tinyamp.collapse import explain_collapse, reaches_output
 from tinyamp.compact import effective_hidden_size
@@ -147,14 +148,14 @@ def search(
         while (number := len(result.stages)) <= settings.iterations:  # line 2
             if course is None:
                 if number > 0:
-                    masks = next_masks(model, masks, settings, number)  # line 10
+                    masks = next_masks(model, masks, settings, number, data[0])  # line 10
                     if settings.rewind == "weights":
                         set_back(initial)
                     apply_masks(model, masks, optimizer)  # line 11
                     if not reaches_output(model):
                         result.collapse = explain_collapse(model, number)
                         break
-                upcoming = next_masks(model, masks, settings, number + 1)
+                upcoming = next_masks(model, masks, settings, number + 1, data[0])
                 course = Course(number, masks, upcoming, loss())  # lines 3 and 12
                 after_epoch(course)
             try:
@@ -170,7 +171,7 @@ def search(
                 before = result.weights[-1] if result.weights else initial
                 set_back(initial if settings.rewind == "weights" else before)
                 apply_masks(model, masks, optimizer)
-                course = _once_more(course, model, settings)
+                course = _once_more(course, model, settings, data[0])
                 continue
             keep(course, loss_stop)
             course = None
@@ -185,17 +186,28 @@ def blew_up(course: Course, loss_stop: float) -> bool:
     return not loss_stop <= max(SILENCE, course.loss_start)  # so that NaN is worse, too
 
 
-def _once_more(course: Course, model: AmpLSTM, settings: SearchSettings) -> Course:
+def _once_more(
+    course: Course, model: AmpLSTM, settings: SearchSettings, inputs: torch.Tensor
+) -> Course:
     """The stage of `course` at its start again; `model` has been set back to it."""
-    upcoming = next_masks(model, course.masks, settings, course.number + 1)
+    upcoming = next_masks(model, course.masks, settings, course.number + 1, inputs)
     attempt = course.attempt + 1
     return Course(course.number, course.masks, upcoming, course.loss_start, attempt=attempt)
 
 
-def next_masks(model: AmpLSTM, masks: Masks, settings: SearchSettings, iteration: int) -> Masks:
-    """The masks m_t that pruning now would leave: Algorithm 1, line 6."""
-    seed = (settings.course.seed, iteration)  # only random scores need one
-    return prune(model, masks, settings.fraction, score=settings.score, seed=seed)
+def next_masks(
+    model: AmpLSTM, masks: Masks, settings: SearchSettings, iteration: int, inputs: torch.Tensor
+) -> Masks:
+    """The masks m_t that pruning now would leave: Algorithm 1, line 6.
+
+    Only random scores need a seed, only units the `inputs` (segments, time, 1) to move by.
+    """
+    seed, activity = (settings.course.seed, iteration), None
+    if settings.score == "unit":
+        activity = unit_activity(model, inputs, warmup=settings.course.warmup)
+    return prune(
+        model, masks, settings.fraction, score=settings.score, seed=seed, activity=activity
+    )
 
 
 def _train_course(
@@ -245,7 +257,7 @@ def _train_course(
                     f"The search stopped in epoch {epoch} of stage {course.number}: {error}. Try a "
                     "lower learning rate."
                 ) from error
-        upcoming = next_masks(model, course.masks, settings, course.number + 1)  # line 6
+        upcoming = next_masks(model, course.masks, settings, course.number + 1, data[0])  # line 6
         course.distances.append(hamming_distance(upcoming, course.next_masks, course.masks))
         course.next_masks = upcoming  # line 7
         due = training.schedule == "plateau" and epoch % training.validate_every == 0
