@@ -18,7 +18,7 @@ from tinyamp.bench import one_thread
 from tinyamp.cli import main
 from tinyamp.formats import import_model
 from tinyamp.losses import esr
-from tinyamp.model import load_model, process
+from tinyamp.model import load_model, parameter_count, process
 from tinyamp.take import make_take
 
 RATE = 44_100
@@ -133,10 +133,14 @@ def test_one_command_from_two_files_to_a_model(folder, capsys):
     assert again["tried"] == numbers["tried"]
     assert again["pruned"]["test_esr"] == after["test_esr"]
     refused(capsys, [*FIT, "--resume", "--seed", "1"], "belongs to a run with other")
-    assert main([*FIT, "--overwrite", "--name", "my amp!", "--good", "0.5"]) == 0
+    anew = ["--overwrite", "--name", "my amp!", "--good", "0.5", "--score", "unit"]
+    assert main([*FIT, *anew]) == 0
     there = {p.name for p in (folder / "amp").iterdir()}
     assert {"my-amp.nam", "my-amp.c"} <= there
-    assert json.loads((folder / "amp" / "fit.json").read_text())["limit"] >= 0.5
+    units = json.loads((folder / "amp" / "fit.json").read_text())
+    assert units["limit"] >= 0.5
+    assert units["pruned"]["parameters"] == parameter_count(units["pruned"]["hidden_size"])
+    assert "in whole units" in (folder / "amp" / "report.html").read_text()
 
 
 BAD = {
