@@ -158,7 +158,7 @@ def _select(bench: Bench, start: int, limit: float, name: str) -> dict:
         limit,
         lambda number: retrained(bench, number)["validation_esr"],
     )
-    result = retrained(bench, chosen)
+    result = _without_epochs(retrained(bench, chosen))
     file = f"{name}.safetensors"
     _keep_model(bench, f"retrained-{chosen:02d}.npz", file, result)
     attempts = [
@@ -172,6 +172,11 @@ def _select(bench: Bench, start: int, limit: float, name: str) -> dict:
         "attempts": attempts,
         **result,
     }
+
+
+def _without_epochs(result: dict) -> dict:
+    """A result of `retrained` without its epochs: they are in the file of that already."""
+    return {name: value for name, value in result.items() if name != "epochs"}
 
 
 def _keep_model(bench: Bench, source: str, file: str, result: dict) -> None:
@@ -236,7 +241,7 @@ def run_same(bench: Bench) -> dict:
     """Retrain the Early-Bird stage that is as sparse as the one selected without it (V-A)."""
     number = bench.shop.need(f"{bench.row.in_table_i.name}/pruned")["stage"]
     number = min(number, bench.shop.stages(bench.row)[-1].number)
-    result = retrained(bench, number)
+    result = _without_epochs(retrained(bench, number))
     _keep_model(bench, f"retrained-{number:02d}.npz", "same.safetensors", result)
     return {"model": "same.safetensors", **result}
 

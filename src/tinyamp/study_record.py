@@ -26,10 +26,10 @@ from tinyamp.realtime import cpu_name
 FORMAT, VERSION = "tinyamp-study", 1
 
 
-def write_json(path: str | Path, values: object) -> None:
-    """Write `values` whole or not at all."""
+def write_json(path: str | Path, values: object, *, indent: int | None = 1) -> None:
+    """Write `values` whole or not at all; `indent` None on one line, at half the size."""
     with write_beside(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(values, indent=indent) + "\n", encoding="utf-8")
 
 
 def write_result(
@@ -37,7 +37,18 @@ def write_result(
 ) -> None:
     """Write the result of `job`; `digest` is that of the study's settings."""
     head = {"format": FORMAT, "version": VERSION, "job": job, "digest": digest}
-    write_json(path, {**head, "result": dict(result), "provenance": dict(provenance)})
+    whole = {**head, "result": dict(result), "provenance": dict(provenance)}
+    write_json(path, _to_milliseconds(whole), indent=None)
+
+
+def _to_milliseconds(values: object) -> object:
+    """The same with all "seconds" rounded: digits that mean nothing are kilobytes."""
+    if isinstance(values, dict):
+        return {
+            k: round(v, 3) if k == "seconds" and isinstance(v, float) else _to_milliseconds(v)
+            for k, v in values.items()
+        }
+    return [_to_milliseconds(v) for v in values] if isinstance(values, list | tuple) else values
 
 
 def read_result(path: str | Path, digest: str | None = None) -> dict | None:
