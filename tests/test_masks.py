@@ -224,17 +224,12 @@ def test_the_weakest_units_go_whole(hidden_size, input_size, fraction, seed, inc
 
     def strength(unit: int) -> float:
         """Of the weights by which others hear the unit, times its activity."""
-        squares = 0.0
-        for name, row, column in groups[unit] | {(OUTPUT, 0, unit)}:
-            own = row % hidden_size == unit and name != OUTPUT
-            if (
-                name == POOL[0]
-                or column != unit
-                or own
-                or (name in masks and not masks[name][row, column])
-            ):
-                continue
-            squares += model.get_parameter(name)[row, column].item() ** 2
+        heard = [(POOL[1], row) for row in range(4 * hidden_size) if row % hidden_size != unit]
+        squares = sum(
+            model.get_parameter(name)[row, unit].item() ** 2
+            for name, row in [(OUTPUT, 0), *heard]
+            if name not in masks or masks[name][row, unit]
+        )
         return activity[unit].item() * squares**0.5
 
     order = sorted(range(hidden_size), key=lambda unit: (strength(unit), unit))

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from tinyamp.cli_options import RAW, path, positive
 from tinyamp.files import InputError, data_folder
 
 if TYPE_CHECKING:
+    from tinyamp.paper import TableRow
     from tinyamp.study_bench import Workshop
 
 PRESETS = ("laptop", "paper", "tiny")
@@ -246,15 +247,15 @@ def run_one_job(args: argparse.Namespace) -> None:
 
 def run_rtf(args: argparse.Namespace) -> None:
     """Time all finished models side by side, and print the table with their speeds."""
+    from tinyamp import study_tables
     from tinyamp.study_speed import measure_speed
 
     shop = _shop(args)
     measure_speed(shop)
-    args.csv = args.markdown = args.units = False
-    run_table(args)
+    study_tables.demand_one_data_set(shop)
+    _print_table(study_tables.table_rows(shop))
     print("\nWhole units pruned:")
-    args.units = True
-    run_table(args)
+    _print_table(study_tables.unit_rows(shop))
 
 
 def run_publish(args: argparse.Namespace) -> None:
@@ -298,6 +299,13 @@ def run_table(args: argparse.Namespace) -> None:
     if args.markdown:
         print("\n".join(study_tables.markdown_table(rows)))
         return
-    print("\n".join(study_tables.format_table(rows)))
+    _print_table(rows)
+
+
+def _print_table(rows: Sequence[TableRow]) -> None:
+    """Print the lines of a table, and how many of its rows are not finished."""
+    from tinyamp.study_tables import format_table
+
+    print("\n".join(format_table(rows)))
     if left := sum(not row.finished for row in rows):
         print(f"\n{left} of {len(rows)} rows are not finished; `tinyamp study status` says more.")

@@ -139,6 +139,17 @@ def unit_strengths(
     return activity.to(heard.device) * heard.sqrt()
 
 
+def without_units(masks: Mapping[str, torch.Tensor], units: Sequence[int]) -> Masks:
+    """New masks in which all weights to and from the `units` are pruned."""
+    fewer = {name: mask.clone() for name, mask in masks.items()}
+    hidden = fewer[POOL[1]].shape[1]
+    for name in POOL:
+        fewer[name].view(4, hidden, -1)[:, units] = False  # what they hear
+    for name in fewer.keys() - {POOL[0]}:
+        fewer[name][:, units] = False  # what hears them
+    return fewer
+
+
 def _prune_units(masks: Mapping[str, torch.Tensor], strengths: torch.Tensor, count: int) -> Masks:
     """New masks without the weakest units: as many as come nearest to `count` weights, or one."""
     before, gone = active_weights(masks), 0
@@ -146,11 +157,7 @@ def _prune_units(masks: Mapping[str, torch.Tensor], strengths: torch.Tensor, cou
     for unit in torch.argsort(strengths, stable=True).tolist():
         if gone >= count:
             break
-        fewer = {name: mask.clone() for name, mask in left.items()}
-        for name in POOL:
-            fewer[name].view(4, len(strengths), -1)[:, unit] = False  # what it hears
-        for name in fewer.keys() - {POOL[0]}:
-            fewer[name][:, unit] = False  # what hears it
+        fewer = without_units(left, [unit])
         further = before - active_weights(fewer)
         if gone and further - count > count - gone:
             break
