@@ -144,6 +144,7 @@ def run_plan(args: argparse.Namespace) -> None:
     amounts = amounts_of(study)
     costs = {size: measure_cost(size, study.retrain) for size in study.sizes}
     print(f"study {args.preset}: full training and retraining {study.retrain.epochs} epochs each")
+    print(f"(where whole units are pruned: retraining {study.unit_retrain.epochs} epochs)")
     print("one core, timed just now; what is done is not counted\n")
     groups: dict[tuple, list] = {}
     for job in jobs_of(study):

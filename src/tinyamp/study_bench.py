@@ -12,7 +12,7 @@ from tinyamp.losses import esr
 from tinyamp.measure import settling_time
 from tinyamp.model import AmpLSTM, load_model, process
 from tinyamp.stages import Stage
-from tinyamp.study import Job, Row, StudySettings
+from tinyamp.study import TABLE_I, UNITS, Job, Row, StudySettings
 from tinyamp.study_record import load_weights, read_result
 
 
@@ -36,7 +36,8 @@ class Workshop:
 
     def result(self, job_name: str) -> dict | None:
         """The finished result of a job, made with these settings, or None."""
-        digest = self.study.digest(job_name.rsplit("/", 1)[-1])
+        row, _, kind = job_name.rpartition("/")
+        digest = self.study.digest(kind, UNITS if row.endswith(f"-{UNITS}") else TABLE_I)
         return read_result(self.results / f"{job_name}.json", digest)
 
     def need(self, job_name: str) -> dict:

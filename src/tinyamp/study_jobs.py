@@ -54,13 +54,13 @@ def run_job(job: Job, shop: Workshop) -> dict:
         result = KINDS[job.kind](bench)
         provenance = {
             "row": asdict(job.row),
-            "settings": shop.study.what_a_row_gets(),
+            "settings": shop.study.what_a_row_gets(job.row.variant),
             "data": data_checksums(**sets),
             "code": code_version(),
             "machine": machine(),
             "seconds": time.perf_counter() - started,  # of the last start, if it was stopped
         }
-        digest = shop.study.digest(job.kind)
+        digest = shop.study.digest(job.kind, job.row.variant)
         write_result(shop.results / job.file, job.name, digest, result, provenance)
         return result
 
@@ -80,7 +80,8 @@ def retrained(bench: Bench, number: int) -> dict:
     result = {"stage": number, **result}
     save_weights(bench.folder / f"retrained-{number:02d}.npz", model)
     provenance = {"code": code_version(), "machine": machine()}
-    write_result(shop.results / f"{name}.json", name, shop.study.digest(), result, provenance)
+    digest = shop.study.digest(variant=bench.row.variant)
+    write_result(shop.results / f"{name}.json", name, digest, result, provenance)
     return result
 
 
@@ -88,13 +89,14 @@ def _train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLS
     """Train a pruned model in full, compacted; what came out of it, and the trained model."""
     shop, row = bench.shop, bench.row
     masks = masks_of(pruned)
+    settings = replace(shop.study.retraining(row.variant), seed=row.seed)
     model, history = retrain(
         pruned,
         bench.train,
         bench.validation,
-        replace(shop.study.retrain, seed=row.seed),
+        settings,
         masks=masks,
-        folder=shop.run_folder(row) / f"{name}-{shop.study.retrain.epochs}",
+        folder=shop.run_folder(row) / f"{name}-{settings.epochs}",
         resume=True,
         progress=shop.progress,
         device=shop.device,
@@ -109,7 +111,7 @@ def _train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLS
         "validation_loss": history.best_loss,
         **bench.errors(model),
         "settling_time": settling(model),
-        "epochs": [asdict(epoch) for epoch in history.epochs],
+        "epochs": [asdict(e) for e in history.epochs if e.validation_loss is not None],
     }, model
 
 
@@ -183,7 +185,8 @@ def _keep_model(bench: Bench, source: str, file: str, result: dict) -> None:
     """Write a trained model, as .npz at `source`, as a model that every command takes."""
     rate = bench.need("search")["search"]["sample_rate"]
     about = {"data": bench.train.name, "pruned_from": bench.row.size, "stage": result["stage"]}
-    about |= {"sparsity": result["sparsity"], "train": asdict(bench.shop.study.retrain)}
+    about["sparsity"] = result["sparsity"]
+    about["train"] = asdict(bench.shop.study.retraining(bench.row.variant))
     save_model(load_weights(bench.folder / source, rate), bench.folder / file, settings=about)
 
 
@@ -205,13 +208,15 @@ def run_from_scratch(bench: Bench) -> dict:
     shop, seed = bench.shop, bench.row.seed
     model = AmpLSTM(max(1, bench.need("pruned")["units"]), seed=seed)
     errors = []
-    for turn, settings in enumerate((shop.study.search.full, shop.study.retrain)):
+    again = shop.study.retraining(bench.row.variant)
+    for turn, settings in enumerate((shop.study.search.full, again)):
+        folder = f"from-scratch-{model.hidden_size}-{turn}-{settings.epochs}"
         train(
             model,
             bench.train,
             bench.validation,
             replace(settings, seed=seed),
-            folder=shop.run_folder(bench.row) / f"from-scratch-{model.hidden_size}-{turn}",
+            folder=shop.run_folder(bench.row) / folder,
             resume=True,
             progress=shop.progress,
             device=shop.device,

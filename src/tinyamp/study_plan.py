@@ -14,7 +14,7 @@ from tinyamp.compiler import play
 from tinyamp.data import load
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import TrainSettings
-from tinyamp.study import Job, StudySettings
+from tinyamp.study import UNITS, Job, StudySettings
 from tinyamp.train import train_batch, updates_per_epoch
 
 EPOCHS_OF_A_STAGE = 6  # usual; k = 5 is the least
@@ -85,11 +85,14 @@ def _training(settings: TrainSettings, cost: Cost, amounts: Amounts, epochs: int
 def estimate(job: Job, study: StudySettings, costs: Mapping[int, Cost], amounts: Amounts) -> float:
     """Seconds on one core that a job will take, counted at full size: about an upper bound.
 
-    Retraining on a compacted model is cheaper than that, a stage that has been retrained already
+    Retraining on a compacted model is cheaper than that (where whole units are pruned, so much that
+    it is counted at the smallest size), a stage that has been retrained already
     costs nothing, and how many stages are tried is a guess.
     """
-    cost = costs[job.row.size]
-    one = _training(study.retrain, cost, amounts, study.retrain.epochs)
+    cost, again = costs[job.row.size], study.retraining(job.row.variant)
+    if job.row.variant == UNITS and job.kind != "search":
+        cost = costs[study.sizes[0]]  # about what is left
+    one = _training(again, cost, amounts, again.epochs)
     one += amounts.test * cost.per_second
     if job.kind != "search":
         stages = study.search.iterations + 1

@@ -8,13 +8,14 @@ from dataclasses import asdict, replace
 from tinyamp.model import AmpLSTM, parameter_count, save_model
 from tinyamp.search import search
 from tinyamp.stages import SearchResult, recommend
+from tinyamp.study import UNITS
 from tinyamp.study_bench import Bench, settling
 from tinyamp.study_record import save_weights
 
 
 def run_search(bench: Bench) -> dict:
     """Algorithm 1 on a new model; keeps the unpruned model and every stage."""
-    if bench.row.variant == "units":
+    if bench.row.variant == UNITS:
         return run_unit_search(bench)
     found = _search(bench, AmpLSTM(bench.row.size, seed=bench.row.seed), variant=bench.row.variant)
     for stage in found.stages[1:]:

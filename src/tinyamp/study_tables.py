@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tinyamp.files import InputError, write_beside
 from tinyamp.paper import TableRow
-from tinyamp.study import Job, Row, StudySettings, jobs_of
+from tinyamp.study import UNITS, Job, Row, StudySettings, jobs_of
 from tinyamp.study_bench import Workshop
 from tinyamp.study_record import locked, sha256, write_json
 from tinyamp.study_speed import speed_of
@@ -76,7 +76,7 @@ def table_rows(shop: Workshop) -> list[TableRow]:
 def unit_rows(shop: Workshop) -> list[TableRow]:
     """The same for the largest size, where whole units are pruned: not in the paper."""
     study = shop.study
-    rows = [Row(device, study.sizes[-1], study.seeds[0], "units") for device in study.devices]
+    rows = [Row(device, study.sizes[-1], study.seeds[0], UNITS) for device in study.devices]
     return [table_row(row, shop) for row in rows]
 
 
