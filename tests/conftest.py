@@ -6,6 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads() -> None:
+    """Every test begins with PyTorch's own number of threads, whatever one before it has set."""
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

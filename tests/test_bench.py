@@ -151,15 +151,11 @@ def test_models_side_by_side_are_each_at_their_own_rate(monkeypatch):
 
 
 def test_pytorch_has_one_thread_for_a_while():
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    try:
-        with pytest.raises(RuntimeError), one_thread():
-            assert torch.get_num_threads() == 1
-            raise RuntimeError
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    with pytest.raises(RuntimeError), one_thread():
+        assert torch.get_num_threads() == 1
+        raise RuntimeError
+    assert torch.get_num_threads() == 2
 
 
 def test_the_command_line_knows_the_same_kinds():

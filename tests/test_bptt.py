@@ -109,14 +109,10 @@ def test_threads_and_neighbours_change_nothing():
     """Every sequence is computed alone; the sum over them has one order."""
     model = a_model(9)
     x, target, state = some_audio(20, 30, 9)
-    threads = torch.get_num_threads()
-    try:
-        found = []
-        for number in (1, 3):
-            torch.set_num_threads(number)
-            found.append(everything(unroll, model, x, target, state))
-    finally:
-        torch.set_num_threads(threads)
+    found = []
+    for number in (1, 3):
+        torch.set_num_threads(number)
+        found.append(everything(unroll, model, x, target, state))
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
     alone, _ = unroll(model, x[11:12], tuple(s[:, 11:12] for s in state))
     np.testing.assert_array_equal(alone.detach().numpy()[0], found[0]["y"][11])

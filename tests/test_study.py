@@ -20,7 +20,7 @@ from tinyamp.files import InputError
 from tinyamp.masks import apply_masks, full_masks, prune
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import PRESETS
-from tinyamp.study import STUDIES, Row, find_job, jobs_of, study_settings
+from tinyamp.study import EARLY_BIRD, STUDIES, UNITS, Row, find_job, jobs_of, study_settings
 from tinyamp.study_bench import Workshop
 from tinyamp.study_jobs import choose, run_job
 from tinyamp.study_plan import Amounts, Cost, duration, estimate, measure_cost
@@ -47,7 +47,7 @@ def test_the_grid_is_the_papers() -> None:
     And beyond the paper: whole units pruned, of the largest size.
     """
     jobs = jobs_of(LAPTOP)
-    units = [job for job in jobs if job.row.variant == "units"]
+    units = [job for job in jobs if job.row.variant == UNITS]
     kinds = Counter(job.kind for job in units)
     assert kinds == {"search": 4, "pruned": 4, "matched": 4, "from-scratch": 4}
     assert {job.row.size for job in units} == {96}
@@ -69,7 +69,7 @@ def test_complete_rows_come_out_early() -> None:
     """The smallest size is finished first, then the largest, which is compared with it."""
     jobs = [job for job in jobs_of(LAPTOP) if job.row.seed == 0 and job.kind == "pruned"]
     assert [job.row.size for job in jobs] == [32] * 4 + [96] * 4 + [64] * 4 + [96] * 4
-    assert all(job.row.variant == "units" for job in jobs[-4:])
+    assert all(job.row.variant == UNITS for job in jobs[-4:])
 
 
 def test_names() -> None:
@@ -94,6 +94,18 @@ def test_more_rows_leave_results_as_they_are() -> None:
     longer = replace(LAPTOP.retrain, epochs=60)
     assert replace(LAPTOP, retrain=longer).digest() != LAPTOP.digest()
     assert len({study.digest() for study in STUDIES.values()}) == len(STUDIES)
+
+
+def test_whole_units_have_their_own_retraining() -> None:
+    """It is stamped on their rows only; their searches begin and go on as the others do."""
+    assert STUDIES["paper"].retraining(UNITS) == PRESETS["paper"]
+    assert LAPTOP.retraining(UNITS).epochs == 3 * LAPTOP.retraining(EARLY_BIRD).epochs
+    assert LAPTOP.what_a_row_gets(UNITS)["retrain"]["epochs"] == 144
+    assert LAPTOP.what_a_row_gets()["retrain"]["epochs"] == 48
+    longer = replace(LAPTOP, unit_retrain=replace(LAPTOP.unit_retrain, epochs=200))
+    assert longer.digest(variant=UNITS) != LAPTOP.digest(variant=UNITS) != LAPTOP.digest()
+    assert longer.digest() == LAPTOP.digest() == LAPTOP.digest(variant=EARLY_BIRD)
+    assert longer.digest("search", UNITS) == LAPTOP.digest("search")
 
 
 # The choice of a stage.
@@ -216,7 +228,8 @@ def shop(tmp_path: Path) -> Workshop:
 def written(shop: Workshop, row: Row, kind: str, **result: object) -> None:
     name = f"{row.name}/{kind}"
     path = shop.results / f"{name}.json"
-    study_record.write_result(path, name, shop.study.digest(kind), result, {"data": {}})
+    digest = shop.study.digest(kind, row.variant)
+    study_record.write_result(path, name, digest, result, {"data": {}})
 
 
 def test_a_table_of_an_unfinished_study(shop: Workshop) -> None:
@@ -255,6 +268,17 @@ def test_the_state_of_a_job(shop: Workshop) -> None:
     assert state_of(job, replace(shop, study=longer)) == "stale"
 
 
+def test_results_of_whole_units_are_found_with_their_own_settings(shop: Workshop) -> None:
+    job = find_job(jobs_of(shop.study), "sim-muff-96-s0-units/pruned")
+    written(shop, job.row, "pruned", x=1)
+    assert shop.need(job.name) == {"x": 1}
+    other = replace(shop.study, unit_retrain=shop.study.retrain)
+    assert state_of(job, replace(shop, study=other)) == "stale"
+    written(shop, job.row.in_table_i, "pruned", x=2)
+    table_i = find_job(jobs_of(shop.study), "sim-muff-96-s0/pruned")
+    assert state_of(table_i, replace(shop, study=other)) == "done"
+
+
 def test_a_job_needs_its_forerunners(tmp_path: Path) -> None:
     shop = Workshop(STUDIES["tiny"], tmp_path / "results", tmp_path / "runs")
     job = jobs_of(shop.study)[1]
@@ -272,6 +296,9 @@ def test_estimates_follow_what_is_trained() -> None:
     times = {job.name: estimate(job, LAPTOP, costs, amounts) for job in jobs_of(LAPTOP)}
     assert times["sim-muff-64-s0/pruned"] == pytest.approx(2 * times["sim-muff-32-s0/pruned"])
     assert times["sim-muff-32-s0/one-shot"] < times["sim-muff-32-s0/pruned"]
+    # Three times the epochs, but counted at what is left: far below the other rows of that size.
+    units = times["sim-muff-96-s0-units/pruned"]
+    assert 2.9 * times["sim-muff-32-s0/pruned"] < units < 3.1 * times["sim-muff-32-s0/pruned"]
     early = times["sim-muff-32-s0-early-bird/search"]
     assert 0 < early < times["sim-muff-32-s0/search"]
     assert times["sim-muff-32-s0/search"] - early == pytest.approx(

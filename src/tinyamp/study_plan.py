@@ -85,9 +85,9 @@ def _training(settings: TrainSettings, cost: Cost, amounts: Amounts, epochs: int
 def estimate(job: Job, study: StudySettings, costs: Mapping[int, Cost], amounts: Amounts) -> float:
     """Seconds on one core that a job will take, counted at full size: about an upper bound.
 
-    Retraining on a compacted model is cheaper than that (where whole units are pruned, so much that
-    it is counted at the smallest size), a stage that has been retrained already
-    costs nothing, and how many stages are tried is a guess.
+    Retraining on a compacted model is cheaper than that; where whole units are pruned, so much that
+    it is counted at the smallest size. A stage that has been retrained already costs nothing, and
+    how many stages are tried is a guess.
     """
     cost, again = costs[job.row.size], study.retraining(job.row.variant)
     if job.row.variant == UNITS and job.kind != "search":
