@@ -18,6 +18,7 @@ from tinyamp.data import load
 from tinyamp.masks import active_weights, masks_of, sparsity
 from tinyamp.model import AmpLSTM, save_model
 from tinyamp.retrain import one_shot, retrain
+from tinyamp.search import ATTEMPTS
 from tinyamp.study import Job
 from tinyamp.study_bench import Bench, Workshop, settling
 from tinyamp.study_record import (
@@ -30,7 +31,7 @@ from tinyamp.study_record import (
     write_result,
 )
 from tinyamp.study_search import run_search
-from tinyamp.train import train
+from tinyamp.train import train, validation_loss
 
 
 def run_job(job: Job, shop: Workshop) -> dict:
@@ -86,21 +87,30 @@ def retrained(bench: Bench, number: int) -> dict:
 
 
 def _train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLSTM]:
-    """Train a pruned model in full, compacted; what came out of it, and the trained model."""
+    """Train a pruned model in full, compacted; what came out of it, and the trained model.
+
+    As in a search, a training that ends worse than it began is begun again at half the rate.
+    """
     shop, row = bench.shop, bench.row
     masks = masks_of(pruned)
     settings = replace(shop.study.retraining(row.variant), seed=row.seed)
-    model, history = retrain(
-        pruned,
-        bench.train,
-        bench.validation,
-        settings,
-        masks=masks,
-        folder=shop.run_folder(row) / f"{name}-{settings.epochs}",
-        resume=True,
-        progress=shop.progress,
-        device=shop.device,
-    )
+    began = validation_loss(pruned, bench.validation, settings)
+    for attempt in range(1, ATTEMPTS + 1):
+        again = "" if attempt == 1 else f"-{attempt}"
+        model, history = retrain(
+            pruned,
+            bench.train,
+            bench.validation,
+            settings,
+            masks=masks,
+            folder=shop.run_folder(row) / f"{name}-{settings.epochs}{again}",
+            resume=True,
+            progress=shop.progress,
+            device=shop.device,
+        )
+        if history.best_loss <= began:
+            break
+        settings = replace(settings, learning_rate=settings.learning_rate / 2)
     model = model.to("cpu")
     active, units = active_weights(masks), effective_hidden_size(pruned)
     return {
@@ -109,6 +119,7 @@ def _train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLS
         "units": units,
         "parameters": pruned_parameter_count(active, units),
         "validation_loss": history.best_loss,
+        "tries": attempt,
         **bench.errors(model),
         "settling_time": settling(model),
         "epochs": [asdict(e) for e in history.epochs if e.validation_loss is not None],
@@ -183,11 +194,13 @@ def _without_epochs(result: dict) -> dict:
 
 def _keep_model(bench: Bench, source: str, file: str, result: dict) -> None:
     """Write a trained model, as .npz at `source`, as a model that every command takes."""
-    rate = bench.need("search")["search"]["sample_rate"]
     about = {"data": bench.train.name, "pruned_from": bench.row.size, "stage": result["stage"]}
     about["sparsity"] = result["sparsity"]
-    about["train"] = asdict(bench.shop.study.retraining(bench.row.variant))
-    save_model(load_weights(bench.folder / source, rate), bench.folder / file, settings=about)
+    settings = bench.shop.study.retraining(bench.row.variant)
+    rate = settings.learning_rate / 2 ** (result.get("tries", 1) - 1)
+    about["train"] = asdict(replace(settings, learning_rate=rate))
+    model = load_weights(bench.folder / source, bench.need("search")["search"]["sample_rate"])
+    save_model(model, bench.folder / file, settings=about)
 
 
 def run_one_shot(bench: Bench) -> dict:
