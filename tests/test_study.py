@@ -19,12 +19,23 @@ from tinyamp.data import Recording
 from tinyamp.files import InputError
 from tinyamp.masks import apply_masks, full_masks, prune
 from tinyamp.model import AmpLSTM
-from tinyamp.presets import PRESETS
-from tinyamp.study import EARLY_BIRD, STUDIES, UNITS, Row, find_job, jobs_of, study_settings
-from tinyamp.study_bench import Workshop
-from tinyamp.study_jobs import choose, run_job
+from tinyamp.presets import PRESETS, Epoch, History
+from tinyamp.study import (
+    EARLY_BIRD,
+    LONGER,
+    STUDIES,
+    TABLE_I,
+    UNITS,
+    Row,
+    find_job,
+    jobs_of,
+    study_settings,
+)
+from tinyamp.study_bench import Bench, Workshop
+from tinyamp.study_jobs import choose, run_job, train_pruned
 from tinyamp.study_plan import Amounts, Cost, duration, estimate, measure_cost
 from tinyamp.study_tables import format_table, state_of, table_csv, table_row, table_rows
+from tinyamp.train import validation_loss
 
 LAPTOP = STUDIES["laptop"]
 
@@ -50,6 +61,9 @@ def test_the_grid_is_the_papers() -> None:
     units = [job for job in jobs if job.row.variant == UNITS]
     kinds = Counter(job.kind for job in units)
     assert kinds == {"search": 4, "pruned": 4, "matched": 4, "from-scratch": 4}
+    longer = [job for job in jobs if job.row.variant == LONGER]
+    assert Counter(job.kind for job in longer) == {"matched": 4, "from-scratch": 4}
+    units += longer
     assert {job.row.size for job in units} == {96}
     jobs = [job for job in jobs if job not in units]
     table = {(job.row.device, job.row.size) for job in jobs if job.kind == "pruned"}
@@ -80,6 +94,10 @@ def test_names() -> None:
     units = Row("sim-muff", 96, variant="units")
     assert units.name == "sim-muff-96-s0-units"
     assert units.unpruned == units.in_table_i == Row("sim-muff", 96)
+    assert units.searched == units
+    longer = replace(units, variant=LONGER)
+    assert longer.name == "sim-muff-96-s0-units-longer"
+    assert (longer.unpruned, longer.searched) == (units.unpruned, units)
     job = find_job(jobs_of(LAPTOP), "sim-lead-96-s0/matched")
     assert job.file == "sim-lead-96-s0/matched.json"
     assert job.needs == ("sim-lead-96-s0/pruned", "sim-lead-32-s0/search")
@@ -96,16 +114,13 @@ def test_more_rows_leave_results_as_they_are() -> None:
     assert len({study.digest() for study in STUDIES.values()}) == len(STUDIES)
 
 
-def test_whole_units_have_their_own_retraining() -> None:
-    """It is stamped on their rows only; their searches begin and go on as the others do."""
-    assert STUDIES["paper"].retraining(UNITS) == PRESETS["paper"]
-    assert LAPTOP.retraining(UNITS).epochs == 3 * LAPTOP.retraining(EARLY_BIRD).epochs
-    assert LAPTOP.what_a_row_gets(UNITS)["retrain"]["epochs"] == 144
-    assert LAPTOP.what_a_row_gets()["retrain"]["epochs"] == 48
-    longer = replace(LAPTOP, unit_retrain=replace(LAPTOP.unit_retrain, epochs=200))
-    assert longer.digest(variant=UNITS) != LAPTOP.digest(variant=UNITS) != LAPTOP.digest()
-    assert longer.digest() == LAPTOP.digest() == LAPTOP.digest(variant=EARLY_BIRD)
-    assert longer.digest("search", UNITS) == LAPTOP.digest("search")
+def test_longer_retraining_is_stamped_on_its_own_rows_only() -> None:
+    for variant, epochs in ((TABLE_I, 48), (EARLY_BIRD, 48), (UNITS, 48), (LONGER, 144)):
+        assert LAPTOP.retraining(variant) == replace(LAPTOP.retrain, epochs=epochs)
+        assert LAPTOP.what_a_row_gets(variant)["retrain"]["epochs"] == epochs
+    other = replace(LAPTOP, longer=4)
+    assert other.digest(variant=LONGER) != LAPTOP.digest(variant=LONGER) != LAPTOP.digest()
+    assert other.digest(variant=UNITS) == LAPTOP.digest(variant=UNITS) == LAPTOP.digest()
 
 
 # The choice of a stage.
@@ -268,15 +283,15 @@ def test_the_state_of_a_job(shop: Workshop) -> None:
     assert state_of(job, replace(shop, study=longer)) == "stale"
 
 
-def test_results_of_whole_units_are_found_with_their_own_settings(shop: Workshop) -> None:
-    job = find_job(jobs_of(shop.study), "sim-muff-96-s0-units/pruned")
-    written(shop, job.row, "pruned", x=1)
+def test_results_of_longer_retraining_are_found_with_their_settings(shop: Workshop) -> None:
+    job = find_job(jobs_of(shop.study), "sim-muff-96-s0-units-longer/matched")
+    written(shop, job.row, "matched", x=1)
     assert shop.need(job.name) == {"x": 1}
-    other = replace(shop.study, unit_retrain=shop.study.retrain)
-    assert state_of(job, replace(shop, study=other)) == "stale"
-    written(shop, job.row.in_table_i, "pruned", x=2)
-    table_i = find_job(jobs_of(shop.study), "sim-muff-96-s0/pruned")
-    assert state_of(table_i, replace(shop, study=other)) == "done"
+    other = replace(shop, study=replace(shop.study, longer=2))
+    assert state_of(job, other) == "stale"
+    units = find_job(jobs_of(shop.study), "sim-muff-96-s0-units/matched")
+    written(shop, units.row, "matched", x=2)
+    assert state_of(units, other) == "done"
 
 
 def test_a_job_needs_its_forerunners(tmp_path: Path) -> None:
@@ -285,6 +300,32 @@ def test_a_job_needs_its_forerunners(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sim-muff-4-s0/search must be finished first"):
         run_job(job, shop)
     assert not shop.results.exists()
+
+
+@pytest.mark.parametrize("ends", [[0.5], [2.0, 0.5], [2.0] * 4])
+def test_a_retraining_that_gets_worse_is_begun_again(tmp_path, monkeypatch, ends) -> None:
+    """Each time at half the rate, and four times at most; losses are over that of the beginning."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 4410).astype(np.float32)
+    clip = Recording(noise, np.tanh(9 * noise))
+    bench = Bench(Workshop(LAPTOP, tmp_path, tmp_path / "runs"), Row("x", 4), clip, clip, clip)
+    model = AmpLSTM(4, seed=1)
+    apply_masks(model, prune(model, full_masks(model), 0.3))
+    began = validation_loss(model, clip, LAPTOP.retrain)
+    seen: list[tuple[float, str]] = []
+
+    def retrain(pruned, *sets, masks, folder, **options):
+        settings = sets[2]
+        loss = ends[len(seen)] * began
+        seen.append((settings.learning_rate, folder.name))
+        return pruned, History([Epoch(1, 1.0, loss, settings.learning_rate, 0.0)])
+
+    monkeypatch.setattr("tinyamp.study_jobs.retrain", retrain)
+    result, _ = train_pruned(bench, model, "stage")
+    assert result["tries"] == len(seen) == len(ends)
+    assert [rate for rate, _ in seen] == [1e-2 / 2**n for n in range(len(ends))]
+    names = ["stage-48", "stage-48-2", "stage-48-3", "stage-48-4"]
+    assert [name for _, name in seen] == names[: len(ends)]
+    assert result["validation_loss"] == ends[-1] * began
 
 
 # The plan.
@@ -296,9 +337,10 @@ def test_estimates_follow_what_is_trained() -> None:
     times = {job.name: estimate(job, LAPTOP, costs, amounts) for job in jobs_of(LAPTOP)}
     assert times["sim-muff-64-s0/pruned"] == pytest.approx(2 * times["sim-muff-32-s0/pruned"])
     assert times["sim-muff-32-s0/one-shot"] < times["sim-muff-32-s0/pruned"]
-    # Three times the epochs, but counted at what is left: far below the other rows of that size.
-    units = times["sim-muff-96-s0-units/pruned"]
-    assert 2.9 * times["sim-muff-32-s0/pruned"] < units < 3.1 * times["sim-muff-32-s0/pruned"]
+    # Counted at what is left: far below the other rows of that size.
+    assert times["sim-muff-96-s0-units/pruned"] == times["sim-muff-32-s0/pruned"]
+    ratio = times["sim-muff-96-s0-units-longer/matched"] / times["sim-muff-96-s0-units/matched"]
+    assert 2.8 < ratio < 3
     early = times["sim-muff-32-s0-early-bird/search"]
     assert 0 < early < times["sim-muff-32-s0/search"]
     assert times["sim-muff-32-s0/search"] - early == pytest.approx(

@@ -42,6 +42,11 @@ On a Slurm cluster, after `pip install snakemake-executor-plugin-slurm`:
 `laptop` needs the full simulated sets (`tinyamp data make`), `paper` a GPU and the authors'
 recordings (`tinyamp data fetch`). `tiny` shows in a minute that the machinery works.
 """
+LABELS = {
+    "early-bird": "  (Early-Bird)",
+    "units": "  (whole units)",
+    "units-longer": "  (whole units, retrained for longer)",
+}
 INTERRUPTED = "`tinyamp study run` goes on where it was."
 
 
@@ -144,7 +149,6 @@ def run_plan(args: argparse.Namespace) -> None:
     amounts = amounts_of(study)
     costs = {size: measure_cost(size, study.retrain) for size in study.sizes}
     print(f"study {args.preset}: full training and retraining {study.retrain.epochs} epochs each")
-    print(f"(where whole units are pruned: retraining {study.unit_retrain.epochs} epochs)")
     print("one core, timed just now; what is done is not counted\n")
     groups: dict[tuple, list] = {}
     for job in jobs_of(study):
@@ -155,7 +159,7 @@ def run_plan(args: argparse.Namespace) -> None:
         done = sum(state_of(job, shop) == "done" for job in jobs)
         seconds = estimate(jobs[0], study, costs, amounts)
         total += (left := (len(jobs) - done) * seconds)
-        label = {"early-bird": "  (Early-Bird)", "units": "  (whole units)"}.get(variant, "")
+        label = LABELS.get(variant, "")
         print(
             f"{kind:<12} {size:>6} {seed:>5} {len(jobs):>5} {done:>5} {duration(seconds):>11}"
             f"   {duration(left):>11}{label}"

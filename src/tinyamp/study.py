@@ -18,9 +18,9 @@ from tinyamp.presets import PRESETS, TrainSettings
 from tinyamp.stages import SEARCH_PRESETS, SearchSettings
 
 # Variants of a row, see `Row`.
-TABLE_I, EARLY_BIRD, UNITS = "fully-train-first", "early-bird", "units"
+TABLE_I, EARLY_BIRD, UNITS, LONGER = "fully-train-first", "early-bird", "units", "units-longer"
 # These say which rows there are, or are in another setting's place: not what a row gets.
-GRID = ("devices", "sizes", "seeds", "unit_retrain")
+GRID = ("devices", "sizes", "seeds", "longer")
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class StudySettings:
 
     The first of `sizes` is the one with several `seeds`, with retraining at every stage (Fig. 3)
     and with the Early-Bird variant; of the last, whole units are pruned as well, which goes beyond
-    the paper. A stage is selected if it is pruned by `floor` or more and its
-    validation ESR after retraining is at most `slack` times that of the unpruned model: see
-    `tinyamp.study_jobs.choose`. `seconds` limits every split, for tests.
+    the paper, and then once more with `longer` times as many epochs of retraining. A stage is
+    selected if it is pruned by `floor` or more and its validation ESR after retraining is at most
+    `slack` times that of the unpruned model: see `tinyamp.study_jobs.choose`. `seconds` limits
+    every split, for tests.
     """
 
     devices: tuple[str, ...] = AUTHORS
@@ -40,14 +41,15 @@ class StudySettings:
     source: str = "authors"
     search: SearchSettings = SEARCH_PRESETS["paper"]
     retrain: TrainSettings = PRESETS["paper"]  # V-A: as long as the unpruned model
-    unit_retrain: TrainSettings = PRESETS["paper"]  # the same, where whole units are pruned
     floor: float = 0.65  # Table I: the least that was pruned is 65.7 %
     slack: float = 1.0
+    longer: int = 3
     seconds: float | None = None
 
     def retraining(self, variant: str) -> TrainSettings:
         """How the stages of a row of this variant are retrained."""
-        return self.unit_retrain if variant == UNITS else self.retrain
+        times = self.longer if variant == LONGER else 1
+        return replace(self.retrain, epochs=times * self.retrain.epochs)
 
     def what_a_row_gets(self, variant: str = TABLE_I) -> dict:
         """All settings of a row of this variant, not those that only say which rows there are."""
@@ -71,9 +73,6 @@ class StudySettings:
 # Chunks of half the length are twice the updates for a tenth more time: the validation loss of
 # sim-muff, unpruned, falls by a quarter, that of its retrained stages too.
 LAPTOP = replace(PRESETS["laptop"], epochs=48, chunk=512)
-# Units that are gone make training fast: for 39 of 96 units left, three times the epochs take as
-# long as the unpruned model's training did.
-UNIT_LAPTOP = replace(LAPTOP, epochs=144)
 # Three times the updates from mask to mask of `tinyamp search`, over half as much more audio: large
 # models have far more weights to settle, and the budget allows it.
 COURSE = replace(SEARCH_PRESETS["laptop"].course, chunk=512, segments_per_epoch=60)
@@ -86,7 +85,6 @@ STUDIES = {
         source="full",
         search=replace(SEARCH_PRESETS["laptop"], full=LAPTOP, course=COURSE),
         retrain=LAPTOP,
-        unit_retrain=UNIT_LAPTOP,
     ),
     # Every kind of job in a minute, to see that the machinery works; the numbers mean nothing.
     "tiny": StudySettings(
@@ -98,7 +96,6 @@ STUDIES = {
             SEARCH_PRESETS["laptop"], iterations=2, k=2, full=QUICK, course=replace(QUICK, epochs=3)
         ),
         retrain=QUICK,
-        unit_retrain=replace(QUICK, epochs=4),
         floor=0.25,
         seconds=0.6,
     ),
@@ -117,7 +114,8 @@ class Row:
     """One mask search and what belongs to it.
 
     The variants: "fully-train-first" is the paper's, Table I; "early-bird" its other one; "units"
-    begins with the unpruned model of the first and prunes whole units (see `tinyamp.masks`).
+    begins with the unpruned model of the first and prunes whole units (see `tinyamp.masks`);
+    "units-longer" retrains stages of that for longer.
     """
 
     device: str
@@ -139,7 +137,12 @@ class Row:
     @property
     def unpruned(self) -> Row:
         """The row that has trained the unpruned model of this one."""
-        return self.in_table_i if self.variant == UNITS else self
+        return self.in_table_i if self.variant in (UNITS, LONGER) else self
+
+    @property
+    def searched(self) -> Row:
+        """The row that has searched the stages of this one."""
+        return replace(self, variant=UNITS) if self.variant == LONGER else self
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class Job:
     The kinds: "search" trains and searches; "pruned" selects a stage and retrains it (Table I);
     "one-shot" prunes to the same sparsity at once; "matched" finds the sparsest stage that is no
     worse than the unpruned model of the smallest size; "curve" retrains every stage (Fig. 3);
-    "from-scratch" trains a new model as small as the selected one, twice, and prunes nothing;
+    "from-scratch" trains a new model as small as the selected one, as long, and prunes nothing;
     "same" retrains the stage of an Early-Bird search that the paper's variant has selected.
     """
 
@@ -199,6 +202,9 @@ def jobs_of(study: StudySettings) -> list[Job]:
         add("pruned", row, f"{row.name}/search")
         add("matched", row, f"{row.name}/pruned", f"{other.name}/search")
         add("from-scratch", row, f"{row.name}/pruned")
+        longer = replace(row, variant=LONGER)
+        add("matched", longer, f"{row.name}/search", f"{other.name}/search")
+        add("from-scratch", longer, f"{longer.name}/matched")
     for device in study.devices:
         row = Row(device, smallest, first)
         add("curve", row, f"{row.name}/pruned")

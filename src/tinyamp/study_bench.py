@@ -12,7 +12,7 @@ from tinyamp.losses import esr
 from tinyamp.measure import settling_time
 from tinyamp.model import AmpLSTM, load_model, process
 from tinyamp.stages import Stage
-from tinyamp.study import TABLE_I, UNITS, Job, Row, StudySettings
+from tinyamp.study import LONGER, TABLE_I, Job, Row, StudySettings
 from tinyamp.study_record import load_weights, read_result
 
 
@@ -37,7 +37,7 @@ class Workshop:
     def result(self, job_name: str) -> dict | None:
         """The finished result of a job, made with these settings, or None."""
         row, _, kind = job_name.rpartition("/")
-        digest = self.study.digest(kind, UNITS if row.endswith(f"-{UNITS}") else TABLE_I)
+        digest = self.study.digest(kind, LONGER if row.endswith(f"-{LONGER}") else TABLE_I)
         return read_result(self.results / f"{job_name}.json", digest)
 
     def need(self, job_name: str) -> dict:
@@ -51,15 +51,16 @@ class Workshop:
 
     def stages(self, row: Row) -> list[Stage]:
         """The stages of a row's search, without weights."""
-        found = self.need(f"{row.name}/search")["search"]["stages"]
+        found = self.need(f"{row.searched.name}/search")["search"]["stages"]
         return [Stage.from_dict(values) for values in found]
 
     def stage_model(self, row: Row, number: int) -> AmpLSTM:
         """The model of a stage, at full size, as the search left it."""
         if number == 0:
             return load_model(self.results / row.unpruned.name / "unpruned.safetensors")
-        rate = self.need(f"{row.name}/search")["search"]["sample_rate"]
-        return load_weights(self.results / row.name / f"stages/stage-{number:02d}.npz", rate)
+        place = row.searched.name
+        rate = self.need(f"{place}/search")["search"]["sample_rate"]
+        return load_weights(self.results / place / f"stages/stage-{number:02d}.npz", rate)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tinyamp.masks import active_weights, masks_of, sparsity
 from tinyamp.model import AmpLSTM, save_model
 from tinyamp.retrain import one_shot, retrain
 from tinyamp.search import ATTEMPTS
-from tinyamp.study import Job
+from tinyamp.study import LONGER, Job
 from tinyamp.study_bench import Bench, Workshop, settling
 from tinyamp.study_record import (
     code_version,
@@ -75,7 +75,7 @@ def retrained(bench: Bench, number: int) -> dict:
     found = shop.result(name)
     if found is not None:
         return found["result"]
-    result, model = _train_pruned(
+    result, model = train_pruned(
         bench, shop.stage_model(bench.row, number), f"retrained-{number:02d}"
     )
     result = {"stage": number, **result}
@@ -86,7 +86,7 @@ def retrained(bench: Bench, number: int) -> dict:
     return result
 
 
-def _train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLSTM]:
+def train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLSTM]:
     """Train a pruned model in full, compacted; what came out of it, and the trained model.
 
     As in a search, a training that ends worse than it began is begun again at half the rate.
@@ -157,7 +157,11 @@ def run_matched(bench: Bench) -> dict:
     """The sparsest stage that is no worse than the smallest size's unpruned model, Section V."""
     other = replace(bench.row.in_table_i, size=bench.shop.study.sizes[0])
     limit = bench.shop.need(f"{other.name}/search")["unpruned"]["validation_esr"]
-    return _select(bench, bench.need("pruned")["stage"], limit, "matched")
+    if bench.row.variant == LONGER:
+        start = bench.shop.need(f"{bench.row.searched.name}/search")["search"]["recommended"]
+    else:
+        start = bench.need("pruned")["stage"]
+    return _select(bench, start, limit, "matched")
 
 
 def _select(bench: Bench, start: int, limit: float, name: str) -> dict:
@@ -199,7 +203,8 @@ def _keep_model(bench: Bench, source: str, file: str, result: dict) -> None:
     settings = bench.shop.study.retraining(bench.row.variant)
     rate = settings.learning_rate / 2 ** (result.get("tries", 1) - 1)
     about["train"] = asdict(replace(settings, learning_rate=rate))
-    model = load_weights(bench.folder / source, bench.need("search")["search"]["sample_rate"])
+    search = bench.shop.need(f"{bench.row.searched.name}/search")["search"]
+    model = load_weights(bench.folder / source, search["sample_rate"])
     save_model(model, bench.folder / file, settings=about)
 
 
@@ -208,7 +213,7 @@ def run_one_shot(bench: Bench) -> dict:
     share = bench.need("pruned")["sparsity"]
     model = bench.shop.stage_model(bench.row, 0)
     one_shot(model, share)
-    result, model = _train_pruned(bench, model, "one-shot")
+    result, model = train_pruned(bench, model, "one-shot")
     save_weights(bench.folder / "one-shot.npz", model)
     return {"model": "one-shot.npz", **result}
 
@@ -216,10 +221,12 @@ def run_one_shot(bench: Bench) -> dict:
 def run_from_scratch(bench: Bench) -> dict:
     """A new model with as many units as the selected stage has, trained in full, and once more.
 
-    The pruned one has been trained twice as well: what it is better by, it owes to its larger past.
+    The pruned one has been trained twice, and as long: what it is better by, it owes to its larger
+    past.
     """
     shop, seed = bench.shop, bench.row.seed
-    model = AmpLSTM(max(1, bench.need("pruned")["units"]), seed=seed)
+    selected = bench.need("matched" if bench.row.variant == LONGER else "pruned")
+    model = AmpLSTM(max(1, selected["units"]), seed=seed)
     errors = []
     again = shop.study.retraining(bench.row.variant)
     for turn, settings in enumerate((shop.study.search.full, again)):

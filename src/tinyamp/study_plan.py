@@ -14,7 +14,7 @@ from tinyamp.compiler import play
 from tinyamp.data import load
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import TrainSettings
-from tinyamp.study import UNITS, Job, StudySettings
+from tinyamp.study import LONGER, UNITS, Job, StudySettings
 from tinyamp.train import train_batch, updates_per_epoch
 
 EPOCHS_OF_A_STAGE = 6  # usual; k = 5 is the least
@@ -90,7 +90,7 @@ def estimate(job: Job, study: StudySettings, costs: Mapping[int, Cost], amounts:
     how many stages are tried is a guess.
     """
     cost, again = costs[job.row.size], study.retraining(job.row.variant)
-    if job.row.variant == UNITS and job.kind != "search":
+    if job.row.variant in (UNITS, LONGER) and job.kind != "search":
         cost = costs[study.sizes[0]]  # about what is left
     one = _training(again, cost, amounts, again.epochs)
     one += amounts.test * cost.per_second

@@ -19,7 +19,7 @@ from tinyamp.files import InputError
 from tinyamp.model import load_model
 from tinyamp.players import TorchPlayer
 from tinyamp.realtime import Engine, compare
-from tinyamp.study import UNITS, Row
+from tinyamp.study import LONGER, UNITS, Row
 from tinyamp.study_bench import Workshop
 from tinyamp.study_record import code_version, machine, sha256, write_result
 
@@ -33,7 +33,7 @@ def timed_models(shop: Workshop) -> dict[str, Path]:
     study, found = shop.study, {}
     for device in study.devices:
         rows = [Row(device, size, study.seeds[0]) for size in study.sizes]
-        for row in (*rows, replace(rows[-1], variant=UNITS)):
+        for row in (*rows, *(replace(rows[-1], variant=name) for name in (UNITS, LONGER))):
             for kind in MODELS[row.unpruned != row :]:  # the unpruned one is another row's
                 job = f"{row.name}/{'search' if kind == 'unpruned' else kind}"
                 if shop.result(job) is not None:
