@@ -32,8 +32,9 @@ from tinyamp.study import (
     study_settings,
 )
 from tinyamp.study_bench import Bench, Workshop
-from tinyamp.study_jobs import choose, run_job, train_pruned
+from tinyamp.study_jobs import choose, run_job
 from tinyamp.study_plan import Amounts, Cost, duration, estimate, measure_cost
+from tinyamp.study_retrain import train_pruned
 from tinyamp.study_tables import format_table, state_of, table_csv, table_row, table_rows
 from tinyamp.train import validation_loss
 
@@ -319,7 +320,7 @@ def test_a_retraining_that_gets_worse_is_begun_again(tmp_path, monkeypatch, ends
         seen.append((settings.learning_rate, folder.name))
         return pruned, History([Epoch(1, 1.0, loss, settings.learning_rate, 0.0)])
 
-    monkeypatch.setattr("tinyamp.study_jobs.retrain", retrain)
+    monkeypatch.setattr("tinyamp.study_retrain.retrain", retrain)
     result, _ = train_pruned(bench, model, "stage")
     assert result["tries"] == len(seen) == len(ends)
     assert [rate for rate, _ in seen] == [1e-2 / 2**n for n in range(len(ends))]

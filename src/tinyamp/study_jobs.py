@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict, replace
 
 import torch
 
-from tinyamp.compact import effective_hidden_size, pruned_parameter_count
 from tinyamp.data import load
-from tinyamp.masks import active_weights, masks_of, sparsity
 from tinyamp.model import AmpLSTM, save_model
-from tinyamp.retrain import one_shot, retrain
-from tinyamp.search import ATTEMPTS
+from tinyamp.presets import History, TrainSettings
+from tinyamp.retrain import one_shot
 from tinyamp.study import LONGER, Job
-from tinyamp.study_bench import Bench, Workshop, settling
+from tinyamp.study_bench import Bench, Workshop
 from tinyamp.study_record import (
     code_version,
     data_checksums,
@@ -30,8 +29,9 @@ from tinyamp.study_record import (
     save_weights,
     write_result,
 )
+from tinyamp.study_retrain import no_worse, retrained, train_pruned
 from tinyamp.study_search import run_search
-from tinyamp.train import train, validation_loss
+from tinyamp.train import train
 
 
 def run_job(job: Job, shop: Workshop) -> dict:
@@ -64,66 +64,6 @@ def run_job(job: Job, shop: Workshop) -> dict:
         digest = shop.study.digest(job.kind, job.row.variant)
         write_result(shop.results / job.file, job.name, digest, result, provenance)
         return result
-
-
-def retrained(bench: Bench, number: int) -> dict:
-    """Stage `number` retrained in full, Section V-A: its result, made only once.
-
-    Several jobs of a row may ask for the same stage; they run one after the other.
-    """
-    shop, name = bench.shop, f"{bench.row.name}/retrained-{number:02d}"
-    found = shop.result(name)
-    if found is not None:
-        return found["result"]
-    result, model = train_pruned(
-        bench, shop.stage_model(bench.row, number), f"retrained-{number:02d}"
-    )
-    result = {"stage": number, **result}
-    save_weights(bench.folder / f"retrained-{number:02d}.npz", model)
-    provenance = {"code": code_version(), "machine": machine()}
-    digest = shop.study.digest(variant=bench.row.variant)
-    write_result(shop.results / f"{name}.json", name, digest, result, provenance)
-    return result
-
-
-def train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLSTM]:
-    """Train a pruned model in full, compacted; what came out of it, and the trained model.
-
-    As in a search, a training that ends worse than it began is begun again at half the rate.
-    """
-    shop, row = bench.shop, bench.row
-    masks = masks_of(pruned)
-    settings = replace(shop.study.retraining(row.variant), seed=row.seed)
-    began = validation_loss(pruned, bench.validation, settings)
-    for attempt in range(1, ATTEMPTS + 1):
-        again = "" if attempt == 1 else f"-{attempt}"
-        model, history = retrain(
-            pruned,
-            bench.train,
-            bench.validation,
-            settings,
-            masks=masks,
-            folder=shop.run_folder(row) / f"{name}-{settings.epochs}{again}",
-            resume=True,
-            progress=shop.progress,
-            device=shop.device,
-        )
-        if history.best_loss <= began:
-            break
-        settings = replace(settings, learning_rate=settings.learning_rate / 2)
-    model = model.to("cpu")
-    active, units = active_weights(masks), effective_hidden_size(pruned)
-    return {
-        "sparsity": sparsity(masks),
-        "active": active,
-        "units": units,
-        "parameters": pruned_parameter_count(active, units),
-        "validation_loss": history.best_loss,
-        "tries": attempt,
-        **bench.errors(model),
-        "settling_time": settling(model),
-        "epochs": [asdict(e) for e in history.epochs if e.validation_loss is not None],
-    }, model
 
 
 def choose(
@@ -224,31 +164,35 @@ def run_from_scratch(bench: Bench) -> dict:
     The pruned one has been trained twice, and as long: what it is better by, it owes to its larger
     past.
     """
-    shop, seed = bench.shop, bench.row.seed
-    selected = bench.need("matched" if bench.row.variant == LONGER else "pruned")
-    model = AmpLSTM(max(1, selected["units"]), seed=seed)
-    errors = []
-    again = shop.study.retraining(bench.row.variant)
-    for turn, settings in enumerate((shop.study.search.full, again)):
-        folder = f"from-scratch-{model.hidden_size}-{turn}-{settings.epochs}"
-        train(
-            model,
+    shop, row = bench.shop, bench.row
+    selected = bench.need("matched" if row.variant == LONGER else "pruned")
+    model = AmpLSTM(max(1, selected["units"]), seed=row.seed)
+
+    def once(settings: TrainSettings, folder: str) -> tuple[AmpLSTM, History]:
+        new = deepcopy(model)
+        history = train(
+            new,
             bench.train,
             bench.validation,
-            replace(settings, seed=seed),
-            folder=shop.run_folder(bench.row) / folder,
+            settings,
+            folder=shop.run_folder(row) / folder,
             resume=True,
             progress=shop.progress,
             device=shop.device,
         )
-        model = model.to("cpu")
-        errors.append(bench.errors(model))
+        return new.to("cpu"), history
+
+    name, full = f"from-scratch-{model.hidden_size}", shop.study.search.full
+    model, _ = once(replace(full, seed=row.seed), f"{name}-0-{full.epochs}")
+    first = bench.errors(model)
+    model, _, tries = no_worse(bench, model, once, f"{name}-1")
     save_model(model, bench.folder / "from-scratch.safetensors")
     return {
         "model": "from-scratch.safetensors",
         "units": model.hidden_size,
-        "once": errors[0],
-        **errors[1],
+        "tries": tries,
+        "once": first,
+        **bench.errors(model),
     }
 
 
