@@ -144,6 +144,8 @@ def test_presets_are_whole():
     assert list(FIT_PRESETS) == ["paper", "laptop", "quick"]
     assert FIT_PRESETS["laptop"].hidden_size == 32
     assert FIT_PRESETS["paper"].search == SEARCH_PRESETS["paper"]
+    scores = [preset.search.score for preset in FIT_PRESETS.values()]
+    assert scores == ["magnitude", "unit", "unit"]  # the paper's, and what makes it faster
 
 
 # --- the whole path ---------------------------------------------------------------------------

@@ -41,8 +41,8 @@ examples:
 """
 FIT_HELP = """\
 Make a small model of an amp or pedal from two recordings: what went in and what came out. The
-pair is checked and aligned; a model is trained, pruned in steps, the sparsest good step is trained
-again and its dead units are removed; the result is written as .nam, AIDA-X JSON, C and safetensors,
+pair is checked and aligned; a model is trained, its weakest units are pruned in steps, and the
+sparsest good step is trained again. The result is written as .nam, AIDA-X JSON, C and safetensors,
 with a report to read and to hear. The default takes about ten minutes for 32 units.
 """
 FIT_EPILOG = """\
@@ -50,7 +50,7 @@ examples:
   tinyamp fit capture.wav recorded.wav --check          look at the recordings, and stop
   tinyamp fit capture.wav recorded.wav -o my-amp
   tinyamp fit capture.wav recorded.wav -o my-amp --resume
-  tinyamp fit capture.wav recorded.wav -o fast --hidden-size 64 --score unit
+  tinyamp fit capture.wav recorded.wav -o large --hidden-size 64
   tinyamp fit dry.wav amp.wav -o my-amp --preset quick   a rough model, in two minutes
 
 A late, inverted or drifting recording is mended, another sample rate converted. The first 70 % of
@@ -114,7 +114,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     fit.add_argument(
         "--score",
         choices=("magnitude", "unit"),
-        help="prune the smallest weights (default), or the weakest units whole: a faster model",
+        help="what is pruned: the smallest weights, as in the paper (default with --preset paper), "
+        "or the weakest units whole, which makes a faster model (default otherwise)",
     )
     fit.add_argument(
         "--channel",
