@@ -28,7 +28,7 @@ from tinyamp.model import load_model, read_tensors
 from tinyamp.study import STUDIES, Row, jobs_of
 from tinyamp.study_bench import Workshop
 from tinyamp.study_jobs import run_job
-from tinyamp.study_record import load_weights, locked
+from tinyamp.study_record import locked
 from tinyamp.study_speed import measure_speed, speed_of
 
 folder = test_cli.folder  # the fixture: excerpts of 1 s, in a data folder of their own
@@ -109,7 +109,7 @@ def test_results_do_not_need_the_runs(capsys, whole: Workshop) -> None:
         result = whole.need(job.name)
         place = whole.results / job.row.name
         if job.kind in ("pruned", "matched", "same"):
-            stage = load_weights(place / "stages" / f"stage-{result['stage']:02d}.npz", 44_100)
+            stage = whole.stage_model(job.row, result["stage"])
             assert sparsity(masks_of(stage)) == result["sparsity"]
             active = active_weights(masks_of(stage))
             assert result["parameters"] == pruned_parameter_count(active, result["units"])
@@ -136,6 +136,7 @@ def test_models_are_timed_side_by_side(capsys, whole: Workshop, tmp_path: Path) 
         "sim-muff-4-s0/unpruned", "sim-muff-4-s0/pruned",
         "sim-muff-5-s0/unpruned", "sim-muff-5-s0/pruned", "sim-muff-5-s0/matched",
         "sim-muff-5-s0-units/pruned", "sim-muff-5-s0-units/matched",
+        "sim-muff-5-s0-units-longer/matched",
     }  # fmt: skip
     for entry in result["models"].values():
         assert entry["compiled"]["rtf"] > 0 and entry["pytorch"]["rtf"] > 0
@@ -183,8 +184,8 @@ def test_the_plan(capsys, folder: Path) -> None:
 def test_status_of_nothing(capsys, folder: Path) -> None:
     out = run(capsys, "study", "status", *TINY)
     assert "sim-muff-4-s0 " in out
-    assert out.endswith("14 waiting\n")
-    assert len(run(capsys, "study", "status", *TINY, "--all").splitlines()) == 16
+    assert out.endswith("16 waiting\n")
+    assert len(run(capsys, "study", "status", *TINY, "--all").splitlines()) == 18
 
 
 def test_unknown_job(capsys, folder: Path) -> None:
