@@ -46,10 +46,11 @@ class StudySettings:
     longer: int = 3
     seconds: float | None = None
 
-    def retraining(self, variant: str) -> TrainSettings:
-        """How the stages of a row of this variant are retrained."""
+    def retraining(self, variant: str, tries: int = 1) -> TrainSettings:
+        """How the stages of a row of this variant are retrained; every new try halves the rate."""
         times = self.longer if variant == LONGER else 1
-        return replace(self.retrain, epochs=times * self.retrain.epochs)
+        rate = self.retrain.learning_rate / 2 ** (tries - 1)
+        return replace(self.retrain, epochs=times * self.retrain.epochs, learning_rate=rate)
 
     def what_a_row_gets(self, variant: str = TABLE_I) -> dict:
         """All settings of a row of this variant, not those that only say which rows there are."""

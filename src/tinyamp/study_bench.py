@@ -79,8 +79,18 @@ class Bench:
         return self.shop.results / self.row.name
 
     def need(self, kind: str) -> dict:
-        """The result of another job of this row."""
-        return self.shop.need(f"{self.row.name}/{kind}")
+        """The result of another job of this row; the search may be another row's."""
+        place = self.row.searched if kind == "search" else self.row
+        return self.shop.need(f"{place.name}/{kind}")
+
+    def options(self, folder: str) -> dict:
+        """How every training and search of this row runs; checkpoints are kept in `folder`."""
+        return {
+            "folder": self.shop.run_folder(self.row) / folder,
+            "resume": True,
+            "progress": self.shop.progress,
+            "device": self.shop.device,
+        }
 
     def errors(self, model: AmpLSTM) -> dict[str, float]:
         """Plain ESRs as ratios: on the test set, as in Table I, and on the validation set."""

@@ -98,7 +98,7 @@ def run_matched(bench: Bench) -> dict:
     other = replace(bench.row.in_table_i, size=bench.shop.study.sizes[0])
     limit = bench.shop.need(f"{other.name}/search")["unpruned"]["validation_esr"]
     if bench.row.variant == LONGER:
-        start = bench.shop.need(f"{bench.row.searched.name}/search")["search"]["recommended"]
+        start = bench.need("search")["search"]["recommended"]
     else:
         start = bench.need("pruned")["stage"]
     return _select(bench, start, limit, "matched")
@@ -140,11 +140,9 @@ def _keep_model(bench: Bench, source: str, file: str, result: dict) -> None:
     """Write a trained model, as .npz at `source`, as a model that every command takes."""
     about = {"data": bench.train.name, "pruned_from": bench.row.size, "stage": result["stage"]}
     about["sparsity"] = result["sparsity"]
-    settings = bench.shop.study.retraining(bench.row.variant)
-    rate = settings.learning_rate / 2 ** (result.get("tries", 1) - 1)
-    about["train"] = asdict(replace(settings, learning_rate=rate))
-    search = bench.shop.need(f"{bench.row.searched.name}/search")["search"]
-    model = load_weights(bench.folder / source, search["sample_rate"])
+    tries = result.get("tries", 1)  # the first results do not say so
+    about["train"] = asdict(bench.shop.study.retraining(bench.row.variant, tries))
+    model = load_weights(bench.folder / source, bench.need("search")["search"]["sample_rate"])
     save_model(model, bench.folder / file, settings=about)
 
 
@@ -164,25 +162,16 @@ def run_from_scratch(bench: Bench) -> dict:
     The pruned one has been trained twice, and as long: what it is better by, it owes to its larger
     past.
     """
-    shop, row = bench.shop, bench.row
+    row, full = bench.row, bench.shop.study.search.full
     selected = bench.need("matched" if row.variant == LONGER else "pruned")
     model = AmpLSTM(max(1, selected["units"]), seed=row.seed)
 
     def once(settings: TrainSettings, folder: str) -> tuple[AmpLSTM, History]:
         new = deepcopy(model)
-        history = train(
-            new,
-            bench.train,
-            bench.validation,
-            settings,
-            folder=shop.run_folder(row) / folder,
-            resume=True,
-            progress=shop.progress,
-            device=shop.device,
-        )
+        history = train(new, bench.train, bench.validation, settings, **bench.options(folder))
         return new.to("cpu"), history
 
-    name, full = f"from-scratch-{model.hidden_size}", shop.study.search.full
+    name = f"from-scratch-{model.hidden_size}"
     model, _ = once(replace(full, seed=row.seed), f"{name}-0-{full.epochs}")
     first = bench.errors(model)
     model, _, tries = no_worse(bench, model, once, f"{name}-1")

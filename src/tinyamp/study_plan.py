@@ -14,7 +14,7 @@ from tinyamp.compiler import play
 from tinyamp.data import load
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import TrainSettings
-from tinyamp.study import LONGER, UNITS, Job, StudySettings
+from tinyamp.study import LONGER, TABLE_I, UNITS, Job, StudySettings
 from tinyamp.train import train_batch, updates_per_epoch
 
 EPOCHS_OF_A_STAGE = 6  # usual; k = 5 is the least
@@ -102,7 +102,7 @@ def estimate(job: Job, study: StudySettings, costs: Mapping[int, Cost], amounts:
     judged = min(study.search.validation_seconds or math.inf, amounts.validation)
     seconds = stages * _training(course, cost, replace(amounts, validation=0), EPOCHS_OF_A_STAGE)
     seconds += 2 * stages * judged * cost.per_second
-    if job.row.variant == "fully-train-first":
+    if job.row.variant == TABLE_I:
         seconds += _training(full, cost, amounts, full.epochs)
     return seconds
 

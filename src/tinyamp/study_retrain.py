@@ -38,21 +38,11 @@ def retrained(bench: Bench, number: int) -> dict:
 
 def train_pruned(bench: Bench, pruned: AmpLSTM, name: str) -> tuple[dict, AmpLSTM]:
     """Train a pruned model in full, compacted; what came out of it, and the trained model."""
-    shop, row = bench.shop, bench.row
     masks = masks_of(pruned)
 
     def once(settings: TrainSettings, folder: str) -> tuple[AmpLSTM, History]:
-        return retrain(
-            pruned,
-            bench.train,
-            bench.validation,
-            settings,
-            masks=masks,
-            folder=shop.run_folder(row) / folder,
-            resume=True,
-            progress=shop.progress,
-            device=shop.device,
-        )
+        sets = bench.train, bench.validation
+        return retrain(pruned, *sets, settings, masks=masks, **bench.options(folder))
 
     model, history, tries = no_worse(bench, pruned, once, name)
     model = model.to("cpu")
@@ -81,13 +71,12 @@ def no_worse(
     This is the rule of a search, `tinyamp.search.blew_up`, and a step beyond the paper. Returns the
     new model, its history and how often it has been tried.
     """
-    settings = bench.shop.study.retraining(bench.row.variant)
-    settings = replace(settings, seed=bench.row.seed)
-    began = validation_loss(model, bench.validation, settings)
+    study, row = bench.shop.study, bench.row
+    began = validation_loss(model, bench.validation, study.retrain)
     for attempt in range(1, ATTEMPTS + 1):
+        settings = replace(study.retraining(row.variant, attempt), seed=row.seed)
         folder = f"{name}-{settings.epochs}" + f"-{attempt}" * (attempt > 1)
         new, history = once(settings, folder)
         if history.best_loss <= began:
             break
-        settings = replace(settings, learning_rate=settings.learning_rate / 2)
     return new, history, attempt

@@ -63,10 +63,7 @@ def _search(bench: Bench, model: AmpLSTM, **changes: str) -> SearchResult:
         bench.train,
         bench.validation,
         settings,
-        folder=shop.run_folder(row) / "search",
-        resume=True,
-        progress=shop.progress,
-        device=shop.device,
+        **bench.options("search"),
     )
 
 
