@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tinyamp.paper import TableRow
-from tinyamp.study import Row
+from tinyamp.study import EARLY_BIRD, TABLE_I, Row
 from tinyamp.study_bench import Workshop
 from tinyamp.study_speed import SPEED
 from tinyamp.study_tables import table_rows
@@ -76,7 +76,7 @@ def findings(shop: Workshop) -> Findings:
         found = shop.result(f"{row.name}/{kind}")
         return found["result"] if found else None
 
-    def by_device(kind: str, variant: str = "fully-train-first") -> dict[str, dict]:
+    def by_device(kind: str, variant: str = TABLE_I) -> dict[str, dict]:
         rows = {d: Row(d, study.sizes[0], first, variant) for d in study.devices}
         found = {device: result(row, kind) for device, row in rows.items()}
         return {device: value for device, value in found.items() if value is not None}
@@ -88,9 +88,9 @@ def findings(shop: Workshop) -> Findings:
     return Findings(
         rows=table_rows(shop),
         searches={key: value for key, value in searches.items() if value is not None},
-        early=by_device("search", "early-bird"),
+        early=by_device("search", EARLY_BIRD),
         pruned=by_device("pruned"),
-        same=by_device("same", "early-bird"),
+        same=by_device("same", EARLY_BIRD),
         curves={device: value["stages"] for device, value in by_device("curve").items()},
         fig_8=speed["result"]["fig_8"]["stages"] if speed else (),
     )

@@ -6,12 +6,15 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
 
+from tinyamp.bench import one_thread
 from tinyamp.compiler import play
-from tinyamp.data import load
+from tinyamp.data import SPLITS, find_pair
+from tinyamp.guitar import SECONDS
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import TrainSettings
 from tinyamp.study import LONGER, TABLE_I, UNITS, Job, StudySettings
@@ -19,7 +22,7 @@ from tinyamp.train import train_batch, updates_per_epoch
 
 EPOCHS_OF_A_STAGE = 6  # usual; k = 5 is the least
 ATTEMPTS = 3  # stages that a job usually retrains before it has found the one
-CHUNKS = 4  # updates that are timed
+UPDATES = 12  # that are timed
 LISTEN = 30  # seconds of audio that are played; long enough for `play` to compile the model
 
 
@@ -31,28 +34,33 @@ class Cost:
     per_second: float
 
 
-def measure_cost(size: int, settings: TrainSettings, *, sample_rate: int = 44_100) -> Cost:
-    """Time a few updates and half a minute of audio of a model with `size` units.
+def update_time(size: int, settings: TrainSettings) -> float:
+    """Seconds of the processor that one update of a model with `size` units takes, on one thread.
 
-    On one thread, and in seconds of the processor: what else the machine does hardly counts.
+    It is the least of a dozen: what else the machine does hardly counts.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        model = AmpLSTM(size)
-        optimizer = torch.optim.Adam(model.parameters())
-        noise = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, 2 * sample_rate))
-        x = noise[: settings.chunk].float().repeat(settings.batch_size, CHUNKS)[:, :, None]
-        short = replace(settings, warmup=0)
-        train_batch(model, optimizer, x[:, : settings.chunk], x[:, : settings.chunk], short)
-        started = time.process_time()
-        train_batch(model, optimizer, x, x, short)
-        update = (time.process_time() - started) / CHUNKS
-        started = time.process_time()
-        play(model, noise[:sample_rate].repeat(LISTEN).numpy())
-        second = (time.process_time() - started) / LISTEN
-    finally:
-        torch.set_num_threads(threads)
+    model = AmpLSTM(size)
+    optimizer = torch.optim.Adam(model.parameters())
+    short = replace(settings, warmup=0)
+    noise = 0.1 * np.random.default_rng(0).standard_normal((settings.batch_size, settings.chunk, 1))
+    x = torch.from_numpy(noise).float()  # (batch, time, 1)
+    times = []
+    with one_thread():
+        for _ in range(UPDATES):
+            started = time.process_time()
+            train_batch(model, optimizer, x, x, short)
+            times.append(time.process_time() - started)
+    return min(times)
+
+
+def measure_cost(size: int, settings: TrainSettings, *, sample_rate: int = 44_100) -> Cost:
+    """Time a few updates and half a minute of audio of a model with `size` units."""
+    update = update_time(size, settings)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(LISTEN * sample_rate)
+    started = time.process_time()
+    with one_thread():
+        play(AmpLSTM(size), noise)
+    second = (time.process_time() - started) / LISTEN
     return Cost(update / (settings.batch_size * settings.chunk), second)
 
 
@@ -66,12 +74,14 @@ class Amounts:
 
 
 def amounts_of(study: StudySettings) -> Amounts:
-    """The lengths of the first device's sets. Raises `InputError` when they are absent."""
-    seconds = [
-        load(study.devices[0], split, source=study.source, seconds=study.seconds).seconds
-        for split in ("train", "validation", "test")
-    ]
-    return Amounts(*seconds)
+    """The lengths of a device's sets, Section IV-A: a plan needs no recordings."""
+    return Amounts(*(min(SECONDS[split], study.seconds or math.inf) for split in SPLITS))
+
+
+def without_data(study: StudySettings) -> list[str]:
+    """The devices of which a set is not there yet."""
+    sets = product(study.devices, SPLITS)
+    return list(dict.fromkeys(d for d, part in sets if not find_pair(d, part, study.source)))
 
 
 def _training(settings: TrainSettings, cost: Cost, amounts: Amounts, epochs: int) -> float:
