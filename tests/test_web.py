@@ -531,7 +531,7 @@ def test_speeds_are_measured_in_a_table(visit, manifest):
     rows.first.wait_for(timeout=120_000)
     assert rows.count() == len(manifest["devices"][0]["stages"])
     speeds = [rows.nth(n).locator("td").nth(2).inner_text() for n in range(rows.count())]
-    assert all(float(text.removesuffix(" ×")) > 0 for text in speeds)
+    assert all(float(text.removesuffix(" ×")) > 1 for text in speeds), "every stage can be played"
 
 
 def test_only_one_widget_plays(visit):
@@ -755,7 +755,7 @@ def test_speed_in_node(assets, manifest):
     rows = web_speed.measure(assets, passes=2)
     assert [row["wasm"] for row in rows] == [s["wasm"] for s in manifest["devices"][0]["stages"]]
     # Which is the fastest is for a quiet machine to say: here, other tests take their share.
-    assert all(0 < row["speed"] < math.inf for row in rows)
+    assert all(1 < row["speed"] < math.inf for row in rows), "every stage can be played"
 
 
 def test_command_line(assets, tmp_path, capsys):

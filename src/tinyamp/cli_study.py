@@ -140,8 +140,9 @@ def _shop(args: argparse.Namespace) -> Workshop:
 
 def run_plan(args: argparse.Namespace) -> None:
     """Print jobs, their number and their time, rows in the order in which they run."""
+    from tinyamp.data import is_whole
     from tinyamp.study import jobs_of
-    from tinyamp.study_plan import amounts_of, duration, estimate, measure_cost, without_data
+    from tinyamp.study_plan import amounts_of, duration, estimate, measure_cost
     from tinyamp.study_tables import state_of
 
     shop = _shop(args)
@@ -164,9 +165,10 @@ def run_plan(args: argparse.Namespace) -> None:
             f"{kind:<12} {size:>6} {seed:>5} {len(jobs):>5} {done:>5} {duration(seconds):>11}"
             f"   {duration(left):>11}{label}"
         )
-    if total and (absent := without_data(study)):
-        kind = "fetch" if study.source == "authors" else "make"
-        print(f"\nrecordings that are not there yet: {', '.join(absent)} (tinyamp data {kind})")
+    absent = [device for device in study.devices if not is_whole(device, study.source)]
+    if total and absent:
+        command = "tinyamp data fetch" if study.source == "authors" else "tinyamp data make"
+        print(f"\nrecordings that are not there yet: {', '.join(absent)} ({command})")
     print(f"\nstill to do: {duration(total)} on one core, {duration(total / 2)} on two")
 
 

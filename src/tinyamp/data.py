@@ -225,6 +225,11 @@ def find_pair(device: str, split: str, source: str) -> tuple[Path, Path] | None:
     return None
 
 
+def is_whole(device: str, source: str) -> bool:
+    """Whether all three splits of one device's set are there."""
+    return all(find_pair(device, split, source) for split in SPLITS)
+
+
 def load(
     device: str,
     split: str,
@@ -253,8 +258,7 @@ def load(
         raise InputError(f"{device} has no data of source {source!r}; leave source at 'auto'.")
     found = source
     if source == "auto":
-        whole = all(find_pair(device, name, "full") for name in SPLITS)
-        found = "authors" if real else "full" if whole else "excerpt"
+        found = "authors" if real else "full" if is_whole(device, "full") else "excerpt"
     pair = find_pair(device, split, found)
     if pair is None:
         command = f"tinyamp data fetch {device}" if real else f"tinyamp data make --device {device}"

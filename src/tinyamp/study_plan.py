@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 import torch
 
 from tinyamp.bench import one_thread
 from tinyamp.compiler import play
-from tinyamp.data import SPLITS, find_pair
+from tinyamp.data import SPLITS
 from tinyamp.guitar import SECONDS
 from tinyamp.model import AmpLSTM
 from tinyamp.presets import TrainSettings
@@ -76,12 +75,6 @@ class Amounts:
 def amounts_of(study: StudySettings) -> Amounts:
     """The lengths of a device's sets, Section IV-A: a plan needs no recordings."""
     return Amounts(*(min(SECONDS[split], study.seconds or math.inf) for split in SPLITS))
-
-
-def without_data(study: StudySettings) -> list[str]:
-    """The devices of which a set is not there yet."""
-    sets = product(study.devices, SPLITS)
-    return list(dict.fromkeys(d for d, part in sets if not find_pair(d, part, study.source)))
 
 
 def _training(settings: TrainSettings, cost: Cost, amounts: Amounts, epochs: int) -> float:
