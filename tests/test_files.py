@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from tinyamp import files
 from tinyamp.files import InputError, data_folder, made_folder, write_beside
 
 
@@ -50,6 +52,41 @@ def test_write_beside_leaves_nothing_on_failure(tmp_path: Path, error) -> None:
         raise error
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_before_any_line_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted_before(line: int) -> bool:
+        seen = 0
+
+        def trace(frame, event, _):
+            nonlocal seen
+            if frame.f_code.co_filename != files.__file__:
+                return None
+            seen += event == "line"
+            if seen == line:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with write_beside(path) as temporary:
+                temporary.write_text("new")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    line = 1
+    while interrupted_before(line):
+        assert path.read_text() in ("old", "new")
+        assert list(tmp_path.iterdir()) == [path]
+        line += 1
+    assert line > 10 and path.read_text() == "new"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such permissions.")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -56,21 +56,26 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     raises, the temporary file is removed. Raises `InputError` when the folder cannot be written.
     """
     path = Path(path)
+    # The name is known before there is a file: Ctrl-C may come between any two of these lines.
+    temporary = path.with_name(f".writing-{secrets.token_hex(8)}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        with _or_cannot_write(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(exist_ok=False)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        try:
+        temporary.chmod(0o666 & ~umask)  # whoever wrote it may have made it the owner's only
+        with _or_cannot_write(path):
             temporary.replace(path)
-        except OSError as error:
-            raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or its folder was never there
+            temporary.unlink()
+
+
+@contextmanager
+def _or_cannot_write(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
