@@ -75,6 +75,9 @@ def test_the_order_differs_from_epoch_to_epoch_and_seed_to_seed():
         {"schedule": "linear"},
         {"batch_size": 0},
         {"segments_per_epoch": 0},
+        {"weight_decay": -1e-4},
+        {"weight_decay": math.nan},
+        {"weight_decay": 1.0},
     ],
 )
 def test_impossible_settings_are_refused(change):

@@ -66,6 +66,13 @@ CASES = {
     ),
     "never settles": replace(BASE, epsilon=1e-9, course=replace(COURSE, epochs=3)),
     "always settled": replace(BASE, variant="early-bird", epsilon=1.0),
+    "as the authors' code": replace(
+        BASE,
+        variant="early-bird",
+        fresh_adam=True,
+        prune_best=True,
+        course=replace(COURSE, schedule="constant", weight_decay=1e-2, learning_rate=5e-2),
+    ),
 }
 
 
@@ -180,7 +187,8 @@ def test_masks_only_shrink_and_the_last_next_mask_is_the_one_applied(run):
         found = masks_of(run.result.model(number), include_output=run.settings.include_output)
         assert same(found, now[0].masks)
         if before:
-            assert same(now[0].masks, before[-1].next_masks)
+            if not run.settings.prune_best:  # that of the last epoch
+                assert same(now[0].masks, before[-1].next_masks)
             assert (flat(now[0].masks) <= flat(before[0].masks)).all()
 
 
@@ -340,6 +348,7 @@ def test_weight_rewinding_begins_with_a_fresh_optimiser_and_learning_rate_rewind
     for case, expected in (
         ("early-bird, weights", [True, True, True]),
         ("early-bird", [True, False, False]),
+        ("as the authors' code", [True, True, True]),
     ):
         fresh, new_stage = [], []
 
@@ -369,6 +378,22 @@ def test_learning_rate_rewinding_keeps_the_weights(run_of):
             for name, value in start.weights.items():
                 mask = start.masks.get(name, torch.ones_like(value, dtype=torch.bool))
                 assert torch.equal(value, run.result.weights[number - 1][name] * mask)
+
+
+def test_the_best_epoch_is_pruned_where_that_is_asked_for(run_of):
+    run, earlier = run_of("as the authors' code"), 0
+    for stage in run.result.stages:
+        epochs = run.of_stage(stage.number)[1:]
+        losses = []
+        for moment in epochs:
+            model = run.result.model(stage.number)
+            model.load_state_dict(moment.weights)
+            losses.append(validation_loss(model, DATA[1], run.settings.course))
+        best = int(np.argmin(losses))
+        assert same(run.result.weights[stage.number], epochs[best].weights)
+        assert stage.loss_stop == losses[best]
+        earlier += best < len(epochs) - 1
+    assert earlier  # or the last would do as well
 
 
 def test_moments_of_pruned_weights_are_zero_at_every_update_of_a_search():
@@ -561,7 +586,10 @@ def same_search(a: Path, b: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("case", ["fully-train-first", "early-bird, weights", "plateau", "random"])
+@pytest.mark.parametrize(
+    "case",
+    ["fully-train-first", "early-bird, weights", "plateau", "random", "as the authors' code"],
+)
 def test_a_search_that_is_stopped_at_every_turn_ends_as_one_that_was_not(
     tmp_path, case, monkeypatch, run_of
 ):

@@ -23,10 +23,17 @@ from tinyamp.bptt import unroll
 from tinyamp.data import Recording
 from tinyamp.files import InputError
 from tinyamp.losses import amp_loss, esr
-from tinyamp.masks import POOL, active_weights, apply_masks, full_masks, masks_of, prune
+from tinyamp.masks import OUTPUT, POOL, active_weights, apply_masks, full_masks, masks_of, prune
 from tinyamp.model import AmpLSTM, load_model, process, read_tensors
 from tinyamp.presets import PRESETS, TrainSettings
-from tinyamp.train import DivergedError, pick_device, train, train_batch, validation_loss
+from tinyamp.train import (
+    DivergedError,
+    adam,
+    pick_device,
+    train,
+    train_batch,
+    validation_loss,
+)
 
 QUICK = TrainSettings(
     epochs=4,
@@ -290,6 +297,32 @@ def test_a_gradient_beyond_float32_is_no_update():
     assert not torch.equal(before["head.weight"], model.state_dict()["head.weight"])
 
 
+INSIDE = {"weight_decay": 0.03}
+BESIDE = {"weight_decay": 0.75, "decoupled": True}
+
+
+def test_decay_inside_adam_takes_idle_weights_to_zero_at_full_speed():
+    """Where no gradient comes, a step is the learning rate itself, however small the decay."""
+    x, y = (torch.zeros(2, 1000, 1), torch.full((2, 1000, 1), 0.1))
+    model = AmpLSTM(4, seed=2)
+    with torch.no_grad():
+        model.head.weight.zero_()  # so that the LSTM has no gradient at all
+    masks = full_masks(model, include_output=True) | {OUTPUT: torch.zeros(1, 4, dtype=torch.bool)}
+    before = model.lstm.weight_hh_l0.detach().clone()
+    for decay, decoupled, factor in ((1e-6, False, None), (0.5, True, 0.5), (0.0, False, 1.0)):
+        moved = copy.deepcopy(model)
+        settings = replace(QUICK, weight_decay=decay, decoupled=decoupled, learning_rate=1e-2)
+        losses = train_batch(moved, adam(moved, settings), x, y, settings, masks)
+        after = moved.lstm.weight_hh_l0.detach()
+        if factor is None:  # the step of Adam is lr · g / (|g| + 1e-8), and g is decay · weight
+            steps = ((before - after) * before.sign())[before.abs() > 0.2] / len(losses)
+            assert steps.numel() > 10
+            assert ((steps > 0.9e-2) & (steps < 1.001e-2)).all()
+        else:
+            shrunk = before * (1 - 1e-2 * factor * decoupled) ** len(losses)
+            assert torch.allclose(after, shrunk, rtol=1e-5)
+
+
 def dense_reference(model, masks, x, target, settings, batches):
     """Training of f(x; W ⊙ m), written out: LSTM, TBPTT, clipping and Adam as in the textbooks.
 
@@ -329,15 +362,22 @@ def dense_reference(model, masks, x, target, settings, batches):
             with torch.no_grad():
                 for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
                     m, v = moments[name]
-                    m.mul_(0.9).add_(0.1 * scale * gradient)
-                    v.mul_(0.999).add_(0.001 * (scale * gradient) ** 2)
+                    gradient = scale * gradient
+                    if settings.decoupled:
+                        parameter *= 1 - settings.learning_rate * settings.weight_decay
+                    else:
+                        gradient = gradient + settings.weight_decay * parameter
+                    m.mul_(0.9).add_(0.1 * gradient)
+                    v.mul_(0.999).add_(0.001 * gradient**2)
                     m_hat, v_hat = m / (1 - 0.9**step), v / (1 - 0.999**step)
                     parameter -= settings.learning_rate * m_hat / (v_hat.sqrt() + 1e-8)
     return {k: v.detach() for k, v in product().items()}, clipped / step
 
 
-@pytest.mark.parametrize("include_output", [False, True])
-def test_training_with_masks_is_training_of_the_masked_function(include_output):
+@pytest.mark.parametrize(
+    "include_output, decay", [(False, {}), (True, {}), (False, INSIDE), (True, BESIDE)]
+)
+def test_training_with_masks_is_training_of_the_masked_function(include_output, decay):
     """Several Adam steps agree with f(x; W ⊙ m) to 1e-12; the pruned have no share in the norm."""
     recording = overdrive(0.01)
     x, y = (
@@ -345,7 +385,7 @@ def test_training_with_masks_is_training_of_the_masked_function(include_output):
         for a in (recording.input, recording.target)
     )
     settings = replace(
-        QUICK, segment_length=120, warmup=20, chunk=30, clip_norm=0.05, learning_rate=1e-2
+        QUICK, segment_length=120, warmup=20, chunk=30, clip_norm=0.05, learning_rate=1e-2, **decay
     )
     model = AmpLSTM(5, seed=3).double()
     masks = prune(model, full_masks(model, include_output=include_output), 0.6, score="random")
@@ -353,7 +393,7 @@ def test_training_with_masks_is_training_of_the_masked_function(include_output):
     assert clipped > 0.5
     start = weights(model)
     apply_masks(model, masks)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    optimizer = adam(model, settings)
     for _ in range(3):
         train_batch(model, optimizer, x, y, settings, masks)
     for name, value in model.state_dict().items():

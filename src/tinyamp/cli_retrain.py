@@ -112,7 +112,9 @@ def run_retrain(args: argparse.Namespace) -> None:
     check_source(args)
     args.sample_rate = result.sample_rate
     train_set, validation_set, test_set = training_sets(args)
-    settings = with_changes(args.preset, epochs=args.epochs, seed=args.seed)
+    settings = with_changes(
+        args.preset, epochs=args.epochs, seed=args.seed, weight_decay=args.weight_decay
+    )
     demand_segment(train_set, settings.segment_length)
     folder = (
         args.out or args.folder / f"{'one-shot' if args.one_shot else 'retrained'}-{number:02d}"

@@ -76,6 +76,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         group,
         epochs="of the full training before the first pruning (default: the preset's)",
         seed="of the weights, the shuffling and random scores",
+        decay="between two prunings, so that idle weights shrink (default: the preset's, 1e-4)",
     )
     start = group.add_mutually_exclusive_group()
     start.add_argument("--model", type=path, help="start from this trained model, of its sizes")
@@ -141,7 +142,12 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
     return changed(
         preset,
         full=changed(preset.full, epochs=args.epochs, seed=args.seed),
-        course=changed(preset.course, epochs=args.max_epochs, seed=args.seed),
+        course=changed(
+            preset.course,
+            epochs=args.max_epochs,
+            seed=args.seed,
+            weight_decay=args.weight_decay,
+        ),
         variant="trained" if args.model else "early-bird" if args.early_bird else None,
         iterations=args.iterations,
         fraction=args.fraction,

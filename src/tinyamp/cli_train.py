@@ -86,11 +86,13 @@ def add_training(
     *,
     epochs: str = "default: the preset's",
     seed: str = "of the weights and the shuffling",
+    decay: str = "of the training (default: the preset's, 0)",
 ) -> None:
     """Add the options that say how to train."""
     parser.add_argument("--preset", choices=PRESETS, default="laptop", help="default: laptop")
     parser.add_argument("--epochs", type=positive, help=epochs)
     parser.add_argument("--seed", type=natural, default=0, help=seed)
+    parser.add_argument("--weight-decay", type=float, metavar="LAMBDA", help=decay)
 
 
 def add_run_options(parser: argparse._ActionsContainer, *, out: str) -> None:
@@ -204,7 +206,9 @@ def run_train(args: argparse.Namespace) -> None:
     from tinyamp.presets import with_changes
     from tinyamp.train import train
 
-    settings = with_changes(args.preset, epochs=args.epochs, seed=args.seed)
+    settings = with_changes(
+        args.preset, epochs=args.epochs, seed=args.seed, weight_decay=args.weight_decay
+    )
     demand_segment(train_set, settings.segment_length)
     model = AmpLSTM(args.hidden_size, seed=args.seed, sample_rate=args.sample_rate)
     name = args.device or args.target.stem

@@ -25,6 +25,11 @@ class TrainSettings:
     "plateau" (the paper: the learning rate times `factor` after `patience` validations without
     improvement), "constant", or "cosine" (a linear rise over `rise_epochs`, then half a cosine down
     to `final_fraction` of `learning_rate`).
+
+    `weight_decay` λ adds λθ to the gradient of every parameter θ inside Adam, after clipping:
+    idle weights then shrink to zero, and magnitude means something. The paper's text has none; the
+    authors' published code had 1e-4. `decoupled` shrinks all by lr · λ · θ beside Adam instead
+    (AdamW), which does not tell idle weights from others.
     """
 
     epochs: int = 750  # Section V-A
@@ -43,6 +48,8 @@ class TrainSettings:
     pre_emphasis: float = PRE_EMPHASIS  # eq. (4)
     dc_weight: float = DC_WEIGHT  # eq. (7)
     clip_norm: float | None = None
+    weight_decay: float = 0.0
+    decoupled: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -50,6 +57,10 @@ class TrainSettings:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be above 0, but is {getattr(self, name)}.")
+        if not 0 <= self.weight_decay < 1:
+            raise InputError(
+                f"weight_decay must be at least 0 and below 1, but is {self.weight_decay}."
+            )
         if self.segments_per_epoch is not None and self.segments_per_epoch < 1:
             raise InputError(
                 f"segments_per_epoch must be None or above 0, but is {self.segments_per_epoch}."

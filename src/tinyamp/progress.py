@@ -9,7 +9,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tinyamp.checkpoint import CHECKPOINT, part, read_checkpoint, restore_state, state_tensors
+from tinyamp.checkpoint import (
+    CHECKPOINT,
+    Weights,
+    part,
+    read_checkpoint,
+    restore_state,
+    state_tensors,
+)
 from tinyamp.files import write_beside
 from tinyamp.masks import Masks
 from tinyamp.model import AmpLSTM
@@ -28,6 +35,7 @@ class Course:
     history: History = field(default_factory=History)
     distances: list[float] = field(default_factory=list)  # Q is the last k of them
     attempt: int = 1  # more, when the training of the stage has blown up before
+    best: Weights = field(default_factory=dict)  # those of its best epoch, where that is pruned
 
 
 def save_progress(
@@ -42,6 +50,7 @@ def save_progress(
     tensors = state_tensors(model, optimizer)
     tensors |= {f"masks.{k}": v.cpu() for k, v in course.masks.items()}
     tensors |= {f"next.{k}": v.cpu() for k, v in course.next_masks.items()}
+    tensors |= {f"best.{k}": v for k, v in course.best.items()}
     for number, weights in enumerate(result.weights):
         tensors |= {f"stage.{number}.{k}": v for k, v in weights.items()}
     now = {
@@ -82,4 +91,5 @@ def load_progress(
         History([Epoch(**epoch) for epoch in now["epochs"]]),
         now["distances"],
         now.get("attempt", 1),
+        part(tensors, "best."),
     )

@@ -35,6 +35,7 @@ from tinyamp.progress import Course, load_progress, save_progress
 from tinyamp.stages import SearchResult, SearchSettings, Stage, save_search
 from tinyamp.train import (
     DivergedError,
+    adam,
     batches,
     demand_rate,
     pick_device,
@@ -99,7 +100,7 @@ def search(
     result = SearchResult(settings, model.sample_rate, train_set.name)
     model.to(torch_device)
     data = batches(train_set, settings.course, torch_device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.course.learning_rate)
+    optimizer = adam(model, settings.course)
     masks = full_masks(model, include_output=settings.include_output)
     course = None
 
@@ -152,6 +153,8 @@ def search(
                     if settings.rewind == "weights":
                         set_back(initial)
                     apply_masks(model, masks, optimizer)  # line 11
+                    if settings.fresh_adam:
+                        optimizer.state.clear()
                     if not reaches_output(model):
                         result.collapse = explain_collapse(model, number)
                         break
@@ -260,11 +263,16 @@ def _train_course(
         upcoming = next_masks(model, course.masks, settings, course.number + 1, data[0])  # line 6
         course.distances.append(hamming_distance(upcoming, course.next_masks, course.masks))
         course.next_masks = upcoming  # line 7
-        due = training.schedule == "plateau" and epoch % training.validate_every == 0
+        plateau = training.schedule == "plateau" and epoch % training.validate_every == 0
+        due = plateau or settings.prune_best
         validation = validation_loss(model, validation_set, training) if due else None
         seconds = time.perf_counter() - started
+        if settings.prune_best and validation < history.best_loss:
+            course.best = weights_of(model)
         history.epochs.append(Epoch(epoch, mean_loss, validation, rate, seconds))
         after_epoch(course)
+    if course.best:
+        model.load_state_dict(course.best)
 
 
 def _keep(result: SearchResult, course: Course, model: AmpLSTM, loss_stop: float) -> None:

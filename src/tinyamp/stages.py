@@ -23,6 +23,9 @@ REWINDS = ("learning-rate", "weights")
 RESULT = "search.json"
 FORMAT, VERSION = "tinyamp-search", 1
 TOLERANCE = 5.0
+# The decay is not in the paper's text. The authors' published code had it, and without it idle
+# weights stay large: `python -m tinyamp.study_decay` compares.
+PAPER_COURSE = replace(PRESETS["paper"], weight_decay=1e-4)
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,10 @@ class SearchSettings:
     `variant` says what happens before the first pruning: "fully-train-first" trains by `full`,
     "early-bird" only until the mask settles, "trained" takes the model as it is. `course` is the
     training between two prunings: its schedule starts anew every time, and its `epochs` are the
-    most that one stage gets. Stages are judged by the first `validation_seconds` of the validation
-    set, or all of it. `rewind` "learning-rate" keeps the weights at a pruning; "weights"
-    sets those that stay back to what they were when the search began.
+    most that one stage gets. It alone has weight decay: without, magnitude means little. Stages are
+    judged by the first `validation_seconds` of the validation set, or all of it. `rewind`
+    "learning-rate" keeps the weights at a pruning; "weights" sets those that stay back to what they
+    were when the search began.
     """
 
     fraction: float = 0.3  # p, IV-B4
@@ -45,9 +49,11 @@ class SearchSettings:
     rewind: str = "learning-rate"  # III-A
     include_output: bool = False  # whether the output layer is in the pool
     score: str = "magnitude"  # III-A; "unit" prunes whole units, which the paper does not
+    fresh_adam: bool = False  # a new Adam in every iteration, as in the authors' code
+    prune_best: bool = False  # the best epoch of a course and not its last, as in the authors' code
     validation_seconds: float | None = None  # IV-B3: the whole validation set
     full: TrainSettings = PRESETS["paper"]
-    course: TrainSettings = PRESETS["paper"]
+    course: TrainSettings = PAPER_COURSE
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
@@ -85,6 +91,7 @@ SEARCH_PRESETS = {
             epochs=8,  # five are the least that Q needs, six are usual
             rise_epochs=0,
             final_fraction=0.1,
+            weight_decay=PAPER_COURSE.weight_decay,
         ),
     ),
 }

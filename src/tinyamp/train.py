@@ -48,6 +48,12 @@ def pick_device(name: str | None = None) -> torch.device:
     return torch.device("cpu")
 
 
+def adam(model: AmpLSTM, settings: TrainSettings) -> torch.optim.Adam:
+    """Adam for all weights of `model`, with the decay of `settings` inside it or beside it."""
+    kind = torch.optim.AdamW if settings.decoupled else torch.optim.Adam
+    return kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
 def train_batch(
     model: AmpLSTM,
     optimizer: torch.optim.Optimizer,
@@ -203,7 +209,7 @@ def train(
     with torch.no_grad():
         for name, mask in masks.items():
             model.get_parameter(name).masked_fill_(~mask, 0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    optimizer = adam(model, settings)
     history, best = History(), weights_of(model)
     folder = None if folder is None else Path(folder)
     if resume and folder is None:
