@@ -94,13 +94,13 @@ models: $(READY)  ## Train the models that ship again, on the full simulated set
 	    cp runs/models/$$device-32/model.safetensors data/models/$$device-32.safetensors; \
 	done
 
-searches: $(READY)  ## Search, retrain and compare two devices again, for chapters 5 to 7 (half an hour)
+searches: $(READY)  ## Search, retrain and compare two devices again, for chapters 5 to 7 (ten minutes)
 	@$(BIN)/tinyamp data make
 	@for device in sim-muff sim-metal; do \
 	    run=runs/searches/$$device-32; kept=data/searches/$$device-32; \
 	    echo "Searching masks for $$device, 32 units ..."; \
-	    $(BIN)/tinyamp search --device $$device --hidden-size 32 --processor cpu \
-	        --out $$run --resume || exit 1; \
+	    $(BIN)/tinyamp search --device $$device --model data/models/$$device-32.safetensors \
+	        --processor cpu --out $$run --resume || exit 1; \
 	    mkdir -p $$kept; \
 	    cp $$run/search.json $$run/stage-*.safetensors $$kept; \
 	    $(BIN)/tinyamp retrain $$run --processor cpu --out $$run/pruned --resume || exit 1; \

@@ -54,6 +54,7 @@ class Recipe:
     chunk: int = 1024
     fresh_adam: bool = False
     prune_best: bool = False
+    include_output: bool = False
 
     def search(self, seed: int) -> SearchSettings:
         """The search of this recipe."""
@@ -73,6 +74,7 @@ class Recipe:
             score=self.score,
             fresh_adam=self.fresh_adam,
             prune_best=self.prune_best,
+            include_output=self.include_output,
         )
 
 
@@ -188,6 +190,13 @@ def trials() -> Iterator[Trial]:
     yield from group("sizes", {"l2-1e-04": chosen}, 64)
     yield from group(
         "unit", {"unit-none": Recipe(score="unit"), "unit": replace(chosen, score="unit")}
+    )
+    yield from group(
+        "output",
+        {
+            "output-none": Recipe(include_output=True),
+            "output": replace(chosen, include_output=True),
+        },
     )
 
 
