@@ -26,7 +26,14 @@ from tinyamp.losses import amp_loss, esr
 from tinyamp.masks import POOL, active_weights, apply_masks, full_masks, masks_of, prune
 from tinyamp.model import AmpLSTM, load_model, process, read_tensors
 from tinyamp.presets import PRESETS, TrainSettings
-from tinyamp.train import DivergedError, pick_device, train, train_batch, validation_loss
+from tinyamp.train import (
+    DivergedError,
+    pick_device,
+    train,
+    train_batch,
+    updates_per_epoch,
+    validation_loss,
+)
 
 QUICK = TrainSettings(
     epochs=4,
@@ -79,6 +86,8 @@ def test_a_paper_batch_is_eleven_updates_and_the_warm_up_is_none():
     assert lengths == [(1000, False)] + 10 * [(2048, True)] + [(570, True)]
     assert len(losses) == 11
     assert optimizer.state[model.head.bias]["step"] == 11
+    # An epoch of the paper's 5 min 42 s: 684 segments in 18 batches, the last of them of four.
+    assert updates_per_epoch(TrainSettings(), 342 * 44_100 // 22_050) == 18 * 11 == 198
 
 
 def test_the_state_runs_on_between_updates():
