@@ -146,7 +146,10 @@ def train_epoch(
 
 
 def validation_loss(model: AmpLSTM, recording: Recording, settings: TrainSettings) -> float:
-    """The training loss, eq. (7), of the whole unsegmented recording from the zero state."""
+    """The training loss, eq. (7), of the whole unsegmented recording from the zero state.
+
+    That is what IV-B says, and the authors' code does; IV-B3 says without pre-emphasis.
+    """
     target = torch.as_tensor(recording.target, dtype=torch.float64)[None]  # (1, time)
     output = torch.as_tensor(play(model, recording.input), dtype=torch.float64)[None]
     return amp_loss(
