@@ -55,8 +55,7 @@ def measure_cost(size: int, settings: TrainSettings, *, sample_rate: int = 44_10
     update = update_time(size, settings)
     noise = 0.1 * np.random.default_rng(0).standard_normal(LISTEN * sample_rate)
     started = time.process_time()
-    with one_thread():
-        process(AmpLSTM(size), noise)
+    process(AmpLSTM(size), noise)
     second = (time.process_time() - started) / LISTEN
     return Cost(update / (settings.batch_size * settings.chunk), second)
 
