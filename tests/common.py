@@ -60,6 +60,13 @@ def exact(model: AmpLSTM, x: np.ndarray) -> np.ndarray:
         return copy.deepcopy(model).double()(signal)[0][0, :, 0].numpy()
 
 
+def in_pytorch(model: AmpLSTM, x: np.ndarray) -> np.ndarray:
+    """The output of the module itself, in its own precision: `process` may be compiled."""
+    signal = torch.as_tensor(x, dtype=model.head.weight.dtype)[None, :, None]
+    with torch.no_grad():
+        return model(signal)[0][0, :, 0].numpy()
+
+
 def find_browser() -> str | None:
     """A Chromium that starts: some systems have a stub that only says how to install it."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -16,7 +16,6 @@ from tinyamp.bench import (
     bench,
     contenders,
     native_widths,
-    one_thread,
     random_model,
     reference,
     side_by_side,
@@ -148,14 +147,6 @@ def test_models_side_by_side_are_each_at_their_own_rate(monkeypatch):
     timings = side_by_side(models, seconds=0.01, rounds=1)
     assert timings["a"].median == pytest.approx(0.0441)
     assert timings["b"].median == pytest.approx(0.096)
-
-
-def test_pytorch_has_one_thread_for_a_while():
-    torch.set_num_threads(2)
-    with pytest.raises(RuntimeError), one_thread():
-        assert torch.get_num_threads() == 1
-        raise RuntimeError
-    assert torch.get_num_threads() == 2
 
 
 def test_the_command_line_knows_the_same_kinds():

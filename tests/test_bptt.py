@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyamp import bptt
-from tinyamp.bptt import can_compile, unroll
+from tinyamp.bptt import can_compile, compiled_forward, unroll
 from tinyamp.losses import amp_loss
 from tinyamp.masks import apply_masks, full_masks, prune
 from tinyamp.model import AmpLSTM
@@ -130,3 +130,48 @@ def test_what_is_not_compiled_is_pytorchs(monkeypatch, what):
     y, state = unroll(model, x)
     assert torch.equal(y, model(x)[0]) and y.requires_grad
     assert not any(s.requires_grad for s in state)
+
+
+@needs_compiler
+@settings(max_examples=40, deadline=None)
+@given(hidden_size=st.integers(1, 50), time=st.integers(0, 70), zero=st.booleans())
+def test_one_sequence_is_that_of_float64(hidden_size, time, zero):
+    model = a_model(hidden_size)
+    x, _, state = some_audio(1, time, hidden_size)
+    given_x, given_state = x.clone(), tuple(s.clone() for s in state)
+    y, last = compiled_forward(model)(x, None if zero else state)
+    wanted = AmpLSTM(hidden_size).double()
+    wanted.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        double = None if zero else tuple(s.double() for s in state)
+        if time:
+            expected, end = wanted(x.double(), double)
+        else:
+            expected, end = x, double or (torch.zeros(1, 1, hidden_size),) * 2
+    for found, value in zip((y, *last), (expected, *end), strict=True):
+        assert found.shape == value.shape and found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), value.double(), atol=1e-5, rtol=1e-5)
+    assert torch.equal(x, given_x)
+    assert all(torch.equal(a, b) for a, b in zip(state, given_state, strict=True))
+
+
+@needs_compiler
+def test_one_sequence_in_parts_is_the_whole_to_the_bit():
+    forward = compiled_forward(a_model(21))
+    x, _, state = some_audio(1, 200, 21)
+    whole, last = forward(x, state)
+    parts = []
+    for part in x.split([1, 2, 96, 101], dim=1):
+        y, state = forward(part, state)
+        parts.append(y)
+    assert torch.equal(torch.cat(parts, dim=1), whole)
+    assert all(torch.equal(a, b) for a, b in zip(state, last, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name, _ in AmpLSTM(1).named_parameters()])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_left_to_pytorch(name, value):
+    model = AmpLSTM(3)
+    with torch.no_grad():
+        model.get_parameter(name).flatten()[-1] = value
+    assert compiled_forward(model) is None

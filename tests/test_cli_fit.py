@@ -14,11 +14,10 @@ from test_fit import TINY
 
 from tinyamp import fit_settings
 from tinyamp.audio import read_audio
-from tinyamp.bench import one_thread
 from tinyamp.cli import main
 from tinyamp.formats import import_model
 from tinyamp.losses import esr
-from tinyamp.model import load_model, parameter_count, process
+from tinyamp.model import load_model, one_thread, parameter_count, process
 from tinyamp.take import make_take
 
 RATE = 44_100

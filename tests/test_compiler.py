@@ -11,14 +11,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from common import exact, needs_compiler, noise
+from common import exact, in_pytorch, needs_compiler, noise
 
 from tinyamp import compiler
-from tinyamp.compiler import CompiledModel, build, find_compiler, model_source, play
+from tinyamp.compiler import CompiledModel, build, find_compiler, model_source
 from tinyamp.data import load_excerpt
 from tinyamp.files import InputError, data_folder
 from tinyamp.masks import apply_masks, full_masks, prune
-from tinyamp.model import AmpLSTM, load_model, process
+from tinyamp.model import AmpLSTM, load_model
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -30,7 +30,7 @@ STAGES = sorted((data_folder() / "searches").glob("*/stage-1[05].safetensors"))
 
 def bound(model: AmpLSTM, x: np.ndarray, expected: np.ndarray) -> float:
     """Three times the largest error of PyTorch in float32."""
-    return 3 * float(np.abs(process(model, x) - expected).max())
+    return 3 * float(np.abs(in_pytorch(model, x) - expected).max())
 
 
 @needs_compiler
@@ -301,24 +301,3 @@ def test_a_compiler_that_fails_is_one_sentence_and_leaves_no_file(monkeypatch, t
     assert list((tmp_path / "cache").iterdir()) == []
     with pytest.raises(InputError, match="width must be"):
         build("", width=5)
-
-
-@needs_compiler
-def test_a_long_signal_is_played_compiled_and_nothing_is_kept(monkeypatch, tmp_path):
-    monkeypatch.setenv("TINYAMP_CACHE", str(tmp_path))
-    monkeypatch.setattr(compiler, "WORTHWHILE", 3000)
-    model, x = AmpLSTM(5), noise(3000)
-    with torch.no_grad():
-        model.lstm.weight_hh_l0 *= 3
-    wanted = process(model, x)
-    np.testing.assert_allclose(play(model, x), wanted, atol=1e-6)
-    assert not np.array_equal(play(model, x), wanted), "not PyTorch's own sum"
-    assert np.array_equal(play(model, x[:2999]), wanted[:2999]), "too short to be worth it"
-    assert not list(tmp_path.iterdir())
-
-
-def test_without_a_compiler_pytorch_plays_a_long_signal(monkeypatch):
-    monkeypatch.setattr(compiler, "WORTHWHILE", 100)
-    monkeypatch.setattr(compiler, "find_compiler", lambda: (_ for _ in ()).throw(InputError("no")))
-    model, x = AmpLSTM(3), noise(200)
-    assert np.array_equal(play(model, x), process(model, x))

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from test_align import plucks
 
 from tinyamp import search as search_module
-from tinyamp.bench import one_thread
 from tinyamp.compiler import CompiledModel
 from tinyamp.data import Recording
 from tinyamp.files import InputError
@@ -31,7 +30,7 @@ from tinyamp.formats import AIDAX_SIZES, import_model
 from tinyamp.formats_residual import STATED_ERROR
 from tinyamp.losses import esr
 from tinyamp.masks import masks_of
-from tinyamp.model import AmpLSTM, load_model, process
+from tinyamp.model import AmpLSTM, load_model, one_thread, process
 from tinyamp.presets import PRESETS
 from tinyamp.stages import SEARCH_PRESETS
 

@@ -6,23 +6,25 @@ import struct
 import numpy as np
 import pytest
 import torch
+from common import compiler_is_there, exact, in_pytorch, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tinyamp.files import InputError
+from tinyamp import bptt
+from tinyamp.data import load_excerpt
+from tinyamp.files import InputError, data_folder
 from tinyamp.model import (
     AmpLSTM,
     load_model,
+    one_thread,
     parameter_count,
     process,
     reference_forward,
     save_model,
 )
 
-
-def noise(n: int, seed: int = 0) -> np.ndarray:
-    return (0.3 * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
+MODELS = sorted((data_folder() / "models").glob("*.safetensors"))
 
 
 def arrays(model: AmpLSTM) -> dict[str, np.ndarray]:
@@ -78,9 +80,56 @@ def test_process_is_forward_whatever_the_block_size(block_size):
     np.testing.assert_allclose(y, expected, atol=1e-6, rtol=0)
 
 
+@pytest.fixture(params=["compiled", "PyTorch"])
+def engine(request, monkeypatch) -> str:
+    """What plays a float32 model on a CPU: with a C compiler, and without."""
+    if request.param == "PyTorch":
+        monkeypatch.setattr(bptt, "_library", lambda: None)
+    elif not compiler_is_there():
+        pytest.skip("There is no C compiler.")
+    return request.param
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_process_is_as_exact_as_pytorch(engine, path):
+    model, x = load_model(path), load_excerpt("sim-muff", "test").input[:22_050]
+    expected = exact(model, x)
+    by_pytorch = in_pytorch(model, x)
+    y = process(model, x)
+    assert np.abs(y - expected).max() <= 3 * np.abs(by_pytorch - expected).max()
+    if engine == "compiled":
+        assert not np.array_equal(y, by_pytorch), "another order of adding up"
+    else:
+        assert np.array_equal(y, by_pytorch)
+
+
+def test_process_has_one_thread_and_gives_the_others_back(engine):
+    torch.set_num_threads(2)
+    model, seen = AmpLSTM(4), []
+    model.lstm.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    process(model, noise(50))
+    assert seen == ([] if engine == "compiled" else [1])
+    assert torch.get_num_threads() == 2
+
+
+def test_pytorch_has_one_thread_for_a_while():
+    torch.set_num_threads(2)
+    with pytest.raises(RuntimeError), one_thread():
+        assert torch.get_num_threads() == 1
+        raise RuntimeError
+    assert torch.get_num_threads() == 2
+
+
+def test_a_model_that_is_not_finite_plays_nothing_else():
+    model = AmpLSTM(4)
+    with torch.no_grad():
+        model.lstm.weight_hh_l0[0, 0] = torch.nan
+    assert np.isnan(process(model, noise(50))[1:]).all()
+
+
 def test_process_needs_no_more_memory_for_a_longer_signal(monkeypatch):
     longest = 0
-    model = AmpLSTM(4)
+    model = AmpLSTM(4).double()  # which PyTorch plays
     forward = model.forward
 
     def watch(x, state=None):
@@ -93,14 +142,19 @@ def test_process_needs_no_more_memory_for_a_longer_signal(monkeypatch):
     assert longest == 4096
 
 
-def test_process_starts_from_a_given_state():
-    model = AmpLSTM(6).double()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_process_starts_from_a_given_state(engine, dtype):
+    model = AmpLSTM(6).to(dtype)
+    with torch.no_grad():
+        model.head.weight *= 5
     x = noise(200)
     with torch.no_grad():
-        _, state = model(torch.as_tensor(x[:120], dtype=torch.float64)[None, :, None])
-    np.testing.assert_allclose(
-        process(model, x[120:], state=state), process(model, x)[120:], atol=1e-7
-    )
+        _, state = model(torch.as_tensor(x[:120], dtype=dtype)[None, :, None])
+    given = tuple(s.clone() for s in state)
+    y = process(model, x[120:], state=state, block_size=33)
+    np.testing.assert_allclose(y, exact(model, x)[120:], atol=1e-6)
+    assert np.abs(process(model, x[120:]) - y).max() > 1e-3, "from zero it is another"
+    assert all(torch.equal(a, b) for a, b in zip(state, given, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from common import exact, needs_compiler, no_compiler, noise
+from common import exact, in_pytorch, needs_compiler, no_compiler, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyamp import compiler, realtime
 from tinyamp.data import load_excerpt
 from tinyamp.files import InputError, data_folder
-from tinyamp.model import AmpLSTM, load_model, process
+from tinyamp.model import AmpLSTM, load_model
 from tinyamp.realtime import (
     BlockTimes,
     Engine,
@@ -47,7 +47,7 @@ def test_the_engine_plays_the_model(path, compiled):
     x = load_excerpt("sim-muff", "test").input[:44_100]
     y = Engine(model, compiled=compiled).process(x)
     error = np.abs(y - exact(model, x)).max()
-    assert error <= 3 * np.abs(process(model, x) - exact(model, x)).max()
+    assert error <= 3 * np.abs(in_pytorch(model, x) - exact(model, x)).max()
 
 
 @needs_compiler
@@ -171,7 +171,7 @@ def test_extreme_signals_are_exact(path, name, compiled):
     model, x = load_model(path), SIGNALS[name]
     expected = exact(model, x)
     error = np.abs(Engine(model, compiled=compiled).process(x) - expected).max()
-    assert error <= max(3 * np.abs(process(model, x) - expected).max(), 1e-6)
+    assert error <= max(3 * np.abs(in_pytorch(model, x) - expected).max(), 1e-6)
 
 
 def state_of(engine: Engine) -> np.ndarray:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import browser, exact, noise, served
+from common import browser, exact, in_pytorch, noise, served
 
 from tinyamp import wasm
 from tinyamp.compiler import CompiledModel, find_compiler, model_source
 from tinyamp.data import load_excerpt
 from tinyamp.files import InputError, data_folder
-from tinyamp.model import AmpLSTM, load_model, process
+from tinyamp.model import AmpLSTM, load_model
 from tinyamp.wasm import MAX_FRAMES, build_wasm, find_wasm_compiler
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -101,7 +101,7 @@ def play(folder: Path, module: bytes, x: np.ndarray, *splits: list[int]) -> tupl
 def assert_exact(model: AmpLSTM, x: np.ndarray, y: np.ndarray) -> None:
     """Within three times the largest error of PyTorch in float32."""
     expected = exact(model, x)
-    assert np.abs(y - expected).max() <= 3 * np.abs(process(model, x) - expected).max()
+    assert np.abs(y - expected).max() <= 3 * np.abs(in_pytorch(model, x) - expected).max()
 
 
 def weight_bytes(model: AmpLSTM) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from common import axe_violations, browser, exact, find_browser, noise, served
+from common import axe_violations, browser, exact, find_browser, in_pytorch, noise, served
 
 from tinyamp import web, web_assets, web_speed
 from tinyamp.cli import main
@@ -214,7 +214,7 @@ def test_worklet_and_python_engine_are_as_exact_as_pytorch(which, visit, stages,
     model, x = stages[which].model, np.concatenate([signal, noise(128 * 40, seed=1)])
     expected = exact(model, x)
     assert np.abs(expected).max() > 0.05
-    torch, engine = process(model, x), Engine(model).process(x)
+    torch, engine = in_pytorch(model, x), Engine(model).process(x)
     limit = 3 * np.abs(torch - expected).max()  # some stages carry roundings on
     assert limit < 1e-3
     y = render(visit, names[which], x)
@@ -284,7 +284,7 @@ def test_bench_plays_what_python_computes(visit, stages):
         twice = np.concatenate([raw["dry"], raw["dry"]])
         model = stages[stage].model
         second = exact(model, twice)[len(dry) :]
-        limit = 3 * np.abs(process(model, twice)[len(dry) :] - second).max()
+        limit = 3 * np.abs(in_pytorch(model, twice)[len(dry) :] - second).max()
         assert np.abs(raw[name] - second).max() <= limit
         assert given["errors"][name] == pytest.approx(esr(target, second), rel=0.02)
     four = {name: raw[name] for name in ("dry", "target", "unpruned", "pruned")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,7 +15,7 @@ from tinyamp.compiler import CompiledModel
 from tinyamp.data import SIMULATED, load_excerpt
 from tinyamp.files import InputError
 from tinyamp.masks import apply_masks, full_masks, masks_of, prune, sparsity
-from tinyamp.model import AmpLSTM
+from tinyamp.model import AmpLSTM, one_thread
 from tinyamp.players import NumpyPlayer, OnnxPlayer, PythonPlayer, TorchPlayer
 from tinyamp.realtime import (
     BLOCK_SIZES,
@@ -292,17 +291,6 @@ def side_by_side(
         name: replace(timing, rtfs=tuple(rtf * rates[name] for rtf in timing.rtfs))
         for name, timing in timings.items()
     }
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch on one thread, for as long as it takes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def machine() -> dict[str, str]:

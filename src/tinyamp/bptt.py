@@ -2,7 +2,8 @@
 
 PyTorch computes the same, but for the small models and batches of this book it spends most of its
 time between the steps. Here all steps of a chunk are one call of C, in which a vector holds one
-unit of eight sequences.
+unit of eight sequences. The same library plays single sequences, for `tinyamp.model.process`. The
+weights are handed to it, so that it is compiled once and serves every model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tinyamp.cbptt import LANES, SOURCE
 from tinyamp.compiler import build
 from tinyamp.files import InputError
 from tinyamp.model import AmpLSTM, State
+
+Forward = Callable[[torch.Tensor, State | None], tuple[torch.Tensor, State]]
 
 
 def unroll(
@@ -42,6 +45,39 @@ def unroll(
     return y, (h, c)
 
 
+def compiled_forward(model: AmpLSTM) -> Forward | None:
+    """`model(x, state)` without a gradient, compiled: `x` (1, time, 1), one sequence; y and state.
+
+    The weights are those of now. None where `can_compile` says no, and for weights that are NaN or
+    infinite, whose output is PyTorch's to tell. The two agree to rounding; how a signal is split
+    does not change this one, to the bit.
+    """
+    weights = model.state_dict()
+    if not can_compile(model) or not all(w.isfinite().all() for w in weights.values()):
+        return None
+    H = model.hidden_size
+    groups, inputs = -(-H // LANES), H + H % 2
+    bias = weights["lstm.bias_ih_l0"] + weights["lstm.bias_hh_l0"]
+    columns = [bias[:, None], weights["lstm.weight_ih_l0"], weights["lstm.weight_hh_l0"]]
+    w = bias.new_zeros(4, groups * LANES, 2 + inputs)
+    w[:, :H, : 2 + H] = torch.cat(columns, dim=1).reshape(4, H, -1)
+    w = w.unflatten(1, (groups, LANES)).permute(1, 3, 0, 2).contiguous()  # (groups, 2 + H, 4, 8)
+    head, b_fc = bias.new_zeros(groups * LANES), weights["head.bias"].item()
+    head[:H] = weights["head.weight"][0]
+
+    def forward(x: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+        h, c = head.new_zeros(2, groups * LANES), head.new_zeros(groups * LANES)
+        if state is not None:
+            h[0, :H], c[:H] = (s.reshape(H) for s in state)
+        x = x.contiguous()
+        y, frames = torch.empty_like(x), x.shape[1]
+        addresses = _addresses((w, head)), _addresses((x, h, c, y))
+        _library().play(frames, groups, inputs, *addresses[0], b_fc, *addresses[1])
+        return y, (h[frames % 2, :H].reshape(1, 1, H), c[:H].reshape(1, 1, H))
+
+    return forward
+
+
 def can_compile(model: AmpLSTM) -> bool:
     """Whether `unroll` runs compiled for this model."""
     weight = model.head.weight
@@ -59,7 +95,9 @@ def _library() -> ctypes.CDLL | None:
     library.forward.argtypes = [number] * 2 + [pointer] * 6 + [ctypes.c_float] + [pointer] * 5
     library.backward.argtypes = [number] * 2 + [pointer] * 8
     library.gradients.argtypes = [number] * 2 + [pointer] * 8
+    library.play.argtypes = [number] * 3 + [pointer] * 2 + [ctypes.c_float] + [pointer] * 4
     library.forward.restype = library.backward.restype = library.gradients.restype = None
+    library.play.restype = None
     return library
 
 

@@ -1,7 +1,8 @@
 """The C text of `tinyamp.bptt`: the model of eqs. (1a-f) and (3), forward and backward in time.
 
-A vector holds the same unit of eight sequences. Weights come in blocks of eight, (block, input, 8),
-of which those that are all zero are left out: a pruned model trains faster.
+In training a vector holds the same unit of eight sequences. Weights come in blocks of eight,
+(block, input, 8), of which those that are all zero are left out: a pruned model trains faster. To
+play one sequence, a vector holds eight units of it.
 """
 
 from tinyamp.ctext import PRELUDE
@@ -86,6 +87,44 @@ void forward(int frames, int units, const float *w, const int *input, const int 
             }
         }
         STORE(y + N * n, out);                                                  /* (3) */
+    }
+    END
+}
+
+/* One sequence, of which nothing is kept but its state. A group is eight units: `w` has of each the
+   bias, the weights of x and those of every h, (groups, 2 + inputs, 4, 8), for i, f, c~ and o;
+   `inputs` is even. `h` is (2, 8 groups), the first given, and the last is h[frames % 2]; `c` and
+   `head` are (8 groups), `x` and `y` (frames). */
+void play(int frames, int groups, int inputs, const float *w, const float *head, float head_bias,
+          const float *x, float *h, float *c, float *y)
+{
+    const int units = N * groups;
+    BEGIN
+    for (int n = 0; n < frames; ++n) {
+        const float *now = h + n % 2 * units, *from = w;
+        float *next = h + (n + 1) % 2 * units;
+        V out = {0};
+        for (int at = 0; at < units; at += N) {
+            V a[4], b[4]; /* two sums of each gate: one would wait for itself */
+            for (int k = 0; k < 4; ++k) {
+                a[k] = AT(from + N * k) + AT(from + N * (4 + k)) * x[n];
+                b[k] = (V){0};
+            }
+            from += 8 * N;
+            for (int j = 0; j < inputs; j += 2, from += 8 * N)
+                for (int k = 0; k < 4; ++k) {
+                    a[k] += AT(from + N * k) * now[j];
+                    b[k] += AT(from + N * (4 + k)) * now[j + 1];
+                }
+            const V i = sigmoid(a[0] + b[0]), f = sigmoid(a[1] + b[1]);         /* (1a), (1b) */
+            const V g = tanh_of(a[2] + b[2]), o = sigmoid(a[3] + b[3]);         /* (1c), (1d) */
+            const V cell = f * AT(c + at) + i * g;                              /* (1e) */
+            const V hidden = o * tanh_of(cell);                                 /* (1f) */
+            STORE(c + at, cell);
+            STORE(next + at, hidden);
+            out += AT(head + at) * hidden;
+        }
+        y[n] = total(out) + head_bias + x[n];                                   /* (3) */
     }
     END
 }

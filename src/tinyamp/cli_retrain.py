@@ -93,10 +93,9 @@ def _warn(args: argparse.Namespace, result: SearchResult) -> None:
 def run_retrain(args: argparse.Namespace) -> None:
     """Train a stage in full, and say how small and how good it is."""
     from tinyamp.compact import effective_hidden_size, pruned_parameter_count
-    from tinyamp.compiler import play
     from tinyamp.losses import esr
     from tinyamp.masks import active_weights, masks_of
-    from tinyamp.model import parameter_count, save_model
+    from tinyamp.model import parameter_count, process, save_model
     from tinyamp.presets import with_changes
     from tinyamp.retrain import one_shot, retrain
     from tinyamp.stages import RESULT, load_search, recommend
@@ -128,7 +127,7 @@ def run_retrain(args: argparse.Namespace) -> None:
     save_model(model, folder / "model.safetensors", settings=about)
 
     measured, what = (test_set, "test") if test_set else (validation_set, "validation")
-    ratios = [esr(measured.target, play(m, measured.input)) for m in (model, result.model(0))]
+    ratios = [esr(measured.target, process(m, measured.input)) for m in (model, result.model(0))]
     active, units = active_weights(masks_of(pruned)), effective_hidden_size(pruned)
     before, after = parameter_count(pruned.hidden_size), pruned_parameter_count(active, units)
     dead = f", {units} of them alive" if args.full_size else ""

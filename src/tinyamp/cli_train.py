@@ -200,9 +200,8 @@ def run_train(args: argparse.Namespace) -> None:
     """Train, and say where the model is and how good."""
     check_source(args)
     train_set, validation_set, test_set = training_sets(args)
-    from tinyamp.compiler import play
     from tinyamp.losses import esr
-    from tinyamp.model import AmpLSTM, save_model
+    from tinyamp.model import AmpLSTM, process, save_model
     from tinyamp.presets import with_changes
     from tinyamp.train import train
 
@@ -219,7 +218,7 @@ def run_train(args: argparse.Namespace) -> None:
     about = {"data": train_set.name, "preset": args.preset, "train": asdict(settings)}
     save_model(model, folder / "model.safetensors", settings=about)
     measured, what = (test_set, "test") if test_set else (validation_set, "validation")
-    ratio = esr(measured.target, play(model, measured.input))
+    ratio = esr(measured.target, process(model, measured.input))
     print(f"trained on        {train_set.name}, {train_set.seconds:.1f} s")
     print(f"model             {folder / 'model.safetensors'}")
     print(f"validation loss   {history.best_loss:.5f} (epoch {history.best_epoch.epoch})")

@@ -28,7 +28,7 @@ def explain_collapse(model: AmpLSTM, number: int) -> str:
             "The model is its residual connection and an offset, no gradient reaches the pool, and "
             "every further mask distance would be exactly 0."
         )
-        advice = "Keep the output layer out of the pool (include_output=False), as the paper does."
+        advice = "Keep the output layer out of the pool (include_output=False), as Table I has it."
     else:
         what = "no chain of weights leads from the input to the output any more"
         why = (

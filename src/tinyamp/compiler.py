@@ -11,23 +11,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pooch
-import torch
 
 from tinyamp.ccode import WIDTHS, c_source
 from tinyamp.csparse import Plan
 from tinyamp.files import InputError, write_beside
-from tinyamp.model import AmpLSTM, process
+from tinyamp.model import AmpLSTM
 
 FLAGS = ("-O3", "-ffp-contract=fast", "-march=native", "-shared", "-fPIC", "-w")
 PREFIX = "amp"
 SECONDS = 300  # after which a compiler counts as hung
-WORTHWHILE = 20 * 44_100  # samples from which on a model is played sooner than PyTorch would do it
 SUFFIXES = {"Darwin": ".dylib", "Windows": ".dll"}
 
 
@@ -196,21 +193,3 @@ class CompiledModel:
         y = np.empty_like(x)
         self._process(self._state, x.ctypes.data, y.ctypes.data, len(x))
         return y
-
-
-def play(model: AmpLSTM, x: np.ndarray) -> np.ndarray:
-    """The output of `process(model, x)`, of a long signal sooner: compiled, used once, removed.
-
-    So it is for a float32 model of one input on a CPU where there is a C compiler; else, and for a
-    short signal, PyTorch plays it. The two agree to rounding.
-    """
-    weight = model.head.weight
-    fits = model.input_size == 1 and weight.dtype == torch.float32 and weight.device.type == "cpu"
-    if fits and np.size(x) >= WORTHWHILE:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            try:
-                player = CompiledModel(model, folder=Path(folder))
-            except InputError:
-                return process(model, x)
-            return player.process(x)
-    return process(model, x)

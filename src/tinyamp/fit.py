@@ -12,16 +12,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tinyamp.bench import one_thread
 from tinyamp.compact import compact, pruned_parameter_count
-from tinyamp.compiler import play
 from tinyamp.data import Recording
 from tinyamp.fit_check import split
 from tinyamp.fit_settings import FIT_PRESETS, FitSettings
 from tinyamp.fit_speed import measure_speed
 from tinyamp.losses import esr
 from tinyamp.masks import active_weights, masks_of
-from tinyamp.model import AmpLSTM, parameter_count
+from tinyamp.model import AmpLSTM, one_thread, parameter_count, process
 from tinyamp.retrain import retrain
 from tinyamp.search import search
 from tinyamp.stages import SearchResult, recommend
@@ -229,4 +227,4 @@ def _unpruned(
 
 
 def _error(model: AmpLSTM, recording: Recording) -> float:
-    return esr(recording.target, play(model, recording.input))
+    return esr(recording.target, process(model, recording.input))

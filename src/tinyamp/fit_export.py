@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tinyamp.bench import one_thread
 from tinyamp.compiler import CompiledModel, planned_source
 from tinyamp.files import InputError, write_beside
 from tinyamp.fit import Fit
 from tinyamp.formats import AIDAX_SIZES, export_model, import_model
-from tinyamp.model import AmpLSTM, load_model, process, save_model
+from tinyamp.model import AmpLSTM, load_model, one_thread, process, save_model
 
 SECONDS = 10.0  # of the test part, which every file plays
 ENDINGS = (".nam", ".json", ".c", ".safetensors")

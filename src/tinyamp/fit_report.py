@@ -10,13 +10,12 @@ import html
 from collections.abc import Sequence
 
 from tinyamp import __version__
-from tinyamp.bench import one_thread
 from tinyamp.chart import CSS as CHART_CSS
 from tinyamp.fit import Fit
 from tinyamp.fit_check import Check
 from tinyamp.fit_export import File
 from tinyamp.fit_pictures import loudest, pictures
-from tinyamp.model import process
+from tinyamp.model import one_thread, process
 from tinyamp.player import players_html
 
 HEARD = 8.0  # seconds of the test part that the players hold

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm.std import tqdm
 
 from tinyamp.audio import SAMPLE_RATE
@@ -137,16 +137,7 @@ def played_by(path: str | Path) -> Process:
         raise InputError(
             f"{path} is a model for {model.sample_rate} Hz; the test is at {SAMPLE_RATE} Hz."
         )
-
-    def run(x: np.ndarray) -> np.ndarray:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)  # so small a model only waits for a second thread
-        try:
-            return process(model, x)
-        finally:
-            torch.set_num_threads(before)
-
-    return run
+    return partial(process, model)
 
 
 def shipped(device: str, ending: str = "") -> Process:

@@ -1,10 +1,11 @@
 """Pruning masks: which weights stay, Section III-A.
 
 A mask m holds, for every weight in the pool, whether it is active; the pruned network is
-f(x; θ ⊙ m). The pool is the LSTM's two weight matrices, W_ih and W_hh, for all four gates: that is
-what the parameter counts of Table I imply. Biases are never pruned. The output layer is left out
-by default: with it in the pool (`include_output`, as in the authors' released code) a search can
-remove every output weight, after which the model passes its input through and learns nothing.
+f(x; θ ⊙ m). The pool is the LSTM's two weight matrices, W_ih and W_hh, for all four gates: the one
+that Table I was calculated for, see `tinyamp.paper.expected_parameters`. Biases are never pruned.
+The output layer is left out by default: with it in the pool (`include_output`, as in the authors'
+released code) a search can remove every output weight, after which the model passes its input
+through and learns nothing.
 """
 
 from __future__ import annotations

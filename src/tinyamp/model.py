@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,17 @@ def parameter_count(hidden_size: int, input_size: int = 1) -> int:
     return (4 * input_size + 8) * hidden_size + 4 * hidden_size**2
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread, for as long as it takes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def process(
     model: AmpLSTM,
     x: np.ndarray,
@@ -95,9 +107,13 @@ def process(
     """Run a mono signal `x` (time,) through the model; return its output (time,) as float32.
 
     Works in blocks of `block_size` samples, so that memory does not grow with the length of the
-    signal. Starts from `state`, or from zero. Raises `InputError` for an `x` that is not
-    one-dimensional or not finite.
+    signal. Starts from `state`, or from zero. A float32 model on a CPU is played by compiled code
+    where there is a C compiler (`tinyamp.bptt.compiled_forward`), any other by PyTorch on one
+    thread: a second one would only be waited for, at every step. The two agree to rounding. Raises
+    `InputError` for an `x` that is not one-dimensional or not finite.
     """
+    from tinyamp.bptt import compiled_forward  # which imports this module
+
     x = np.asarray(x)
     if x.ndim != 1:
         raise InputError(f"The model processes one channel, shape (time,); got shape {x.shape}.")
@@ -106,13 +122,14 @@ def process(
     if not np.isfinite(x).all():
         raise InputError("The signal has samples that are NaN or infinite.")
     weight = model.head.weight
+    forward = compiled_forward(model) or model
     y = np.empty(len(x), dtype=np.float32)
     blocks = range(0, len(x), block_size)
-    with torch.inference_mode():
+    with torch.inference_mode(), one_thread():
         for start in tqdm(blocks, desc="processing", unit="block", disable=not progress):
             block = torch.as_tensor(x[start : start + block_size].astype(np.float32))
             block = block.to(weight.device, weight.dtype)[None, :, None]  # (1, block, 1)
-            out, state = model(block, state)
+            out, state = forward(block, state)
             y[start : start + block_size] = out[0, :, 0].cpu().numpy()
     return y
 

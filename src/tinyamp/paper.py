@@ -98,6 +98,8 @@ def expected_parameters(size: int, stage: int, units: int) -> float:
     """Parameters left after `stage` iterations at 30 %, with `units` of `size` alive.
 
     The pool is the two matrices of an LSTM with one input, and every living unit keeps its eight
-    biases. All rows of Table I fit this to within half a parameter.
+    biases. Rounded, this is what Table I prints, in all twelve rows; a count of weights, which is
+    rounded in every iteration, is another in four. So the column was calculated, and shows the
+    pool that was meant: the authors' released code has the output layer in it, too.
     """
     return (4 * size + 4 * size**2) * 0.7**stage + 8 * units

@@ -87,7 +87,7 @@ SEARCH_PRESETS = {
         full=PRESETS["laptop"],
         course=replace(
             PRESETS["laptop"],
-            segments_per_epoch=40,  # 105 updates from mask to mask; the paper has 187
+            segments_per_epoch=40,  # 105 updates from mask to mask; the paper has 198
             epochs=8,  # five are the least that Q needs, six are usual
             rise_epochs=0,
             final_fraction=0.1,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyamp.compiler import play
 from tinyamp.data import Recording
 from tinyamp.files import InputError
 from tinyamp.losses import esr
@@ -95,7 +94,7 @@ class Bench:
     def errors(self, model: AmpLSTM) -> dict[str, float]:
         """Plain ESRs as ratios: on the test set, as in Table I, and on the validation set."""
         sets = {"test_esr": self.test, "validation_esr": self.validation}
-        return {k: esr(part.target, play(model, part.input)) for k, part in sets.items()}
+        return {k: esr(part.target, process(model, part.input)) for k, part in sets.items()}
 
 
 def settling(model: AmpLSTM) -> float | None:

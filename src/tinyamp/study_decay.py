@@ -20,11 +20,10 @@ from pathlib import Path
 import torch
 from tqdm.std import tqdm
 
-from tinyamp.compiler import play
 from tinyamp.data import SIMULATED, load_full
 from tinyamp.files import data_folder
 from tinyamp.losses import esr
-from tinyamp.model import AmpLSTM, load_model
+from tinyamp.model import AmpLSTM, load_model, process
 from tinyamp.presets import PRESETS
 from tinyamp.retrain import retrain
 from tinyamp.search import search
@@ -113,7 +112,7 @@ def _unpruned(trial: Trial, sets: dict) -> AmpLSTM:
 
 def _errors(model: AmpLSTM, sets: dict) -> dict[str, float]:
     parts = {"validation_esr": sets["validation"], "test_esr": sets["test"]}
-    return {name: esr(part.target, play(model, part.input)) for name, part in parts.items()}
+    return {name: esr(part.target, process(model, part.input)) for name, part in parts.items()}
 
 
 def run_trial(trial: Trial) -> dict:

@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from tinyamp.bench import one_thread
-from tinyamp.compiler import play
 from tinyamp.data import SPLITS
 from tinyamp.guitar import SECONDS
-from tinyamp.model import AmpLSTM
+from tinyamp.model import AmpLSTM, one_thread, process
 from tinyamp.presets import TrainSettings
 from tinyamp.study import LONGER, TABLE_I, UNITS, Job, StudySettings
 from tinyamp.train import train_batch, updates_per_epoch
@@ -22,7 +20,7 @@ from tinyamp.train import train_batch, updates_per_epoch
 EPOCHS_OF_A_STAGE = 6  # usual; k = 5 is the least
 ATTEMPTS = 3  # stages that a job usually retrains before it has found the one
 UPDATES = 12  # that are timed
-LISTEN = 30  # seconds of audio that are played; long enough for `play` to compile the model
+LISTEN = 30  # seconds of audio that are played
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,7 @@ def measure_cost(size: int, settings: TrainSettings, *, sample_rate: int = 44_10
     update = update_time(size, settings)
     noise = 0.1 * np.random.default_rng(0).standard_normal(LISTEN * sample_rate)
     started = time.process_time()
-    with one_thread():
-        play(AmpLSTM(size), noise)
+    process(AmpLSTM(size), noise)
     second = (time.process_time() - started) / LISTEN
     return Cost(update / (settings.batch_size * settings.chunk), second)
 

@@ -19,11 +19,10 @@ from tqdm.std import tqdm
 
 from tinyamp.bptt import unroll
 from tinyamp.checkpoint import CHECKPOINT, fingerprint, load_checkpoint, save_checkpoint, weights_of
-from tinyamp.compiler import play
 from tinyamp.data import Recording, segments
 from tinyamp.files import InputError
 from tinyamp.losses import amp_loss
-from tinyamp.model import AmpLSTM, State
+from tinyamp.model import AmpLSTM, State, process
 from tinyamp.presets import Epoch, History, TrainSettings, epoch_order, learning_rate_at
 
 Forward = Callable[[AmpLSTM, torch.Tensor, State | None], tuple[torch.Tensor, State]]
@@ -152,9 +151,12 @@ def train_epoch(
 
 
 def validation_loss(model: AmpLSTM, recording: Recording, settings: TrainSettings) -> float:
-    """The training loss, eq. (7), of the whole unsegmented recording from the zero state."""
+    """The training loss, eq. (7), of the whole unsegmented recording from the zero state.
+
+    That is what IV-B says, and the authors' code does; IV-B3 says without pre-emphasis.
+    """
     target = torch.as_tensor(recording.target, dtype=torch.float64)[None]  # (1, time)
-    output = torch.as_tensor(play(model, recording.input), dtype=torch.float64)[None]
+    output = torch.as_tensor(process(model, recording.input), dtype=torch.float64)[None]
     return amp_loss(
         target, output, coefficient=settings.pre_emphasis, dc_weight=settings.dc_weight
     ).item()
