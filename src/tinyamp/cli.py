@@ -134,8 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             place = f"{error.filename}: " if error.filename else ""
             return _fail(f"{place}{error.strerror or error}.", 1)
         except Exception as error:
-            # Named, not imported, as that would load torch: a diverged run, a full disk.
-            if type(error).__name__ in ("DivergedError", "SafetensorError"):
+            # Named, not imported, as that would load torch: a diverged run, a full disk, claims.
+            if type(error).__name__ in ("DivergedError", "SafetensorError", "FragileError"):
                 return _fail(error, 1)
             if _out_of_memory(error):
                 return _fail(NO_MEMORY, 1)
