@@ -112,6 +112,47 @@ def browser(*flags: str) -> Iterator:
         started.close()
 
 
+# Watches a player, from before the press: "plays" when it has moved on and is heard alone, or else
+# what has happened instead.
+_WATCH = """(audio, seconds) => {
+  const others = [...document.querySelectorAll("audio")].filter((other) => other !== audio);
+  const since = performance.now();
+  let from = null; // where it began
+  audio.addEventListener("play", () => (from = audio.currentTime), { once: true });
+  const outcome = new Promise((resolve) => {
+    const look = () => {
+      const moved = from !== null && Math.abs(audio.currentTime - from) > 0.02;
+      if (moved && others.every((other) => other.paused)) say("plays");
+      else if (audio.error) say(`fails: ${audio.error.message}`);
+      else if (performance.now() - since > 1000 * seconds)
+        say(moved ? "plays, and others go on" : "does not play");
+    };
+    const timer = setInterval(look, 20);
+    const say = (text) => {
+      clearInterval(timer);
+      resolve(text);
+    };
+    audio.addEventListener("pause", () => say("stops"), { once: true });
+  });
+  return { outcome };
+}"""
+
+
+def press(player, *, by_keyboard: bool = False, seconds: float = 60) -> str:
+    """What comes of pressing an `<audio controls>` as a reader does: "plays", if it plays alone.
+
+    "stops" if it stops, at once or because it was playing; else what went wrong within `seconds`.
+    The mouse presses the button at the left end.
+    """
+    watched = player.evaluate_handle(_WATCH, seconds)
+    if by_keyboard:
+        player.press("Space")
+    else:
+        height = player.bounding_box()["height"]
+        player.click(position={"x": 0.6 * height, "y": 0.5 * height})
+    return watched.evaluate("({ outcome }) => outcome")
+
+
 def contrasts(page, selector: str, *, shown_only: bool = False) -> list[list]:
     """[text, contrast] of what `selector` finds, against the nearest background behind it (WCAG).
 

@@ -6,13 +6,16 @@ The book is built by `make book`; these tests look at what is in `_build/html`.
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
-from common import axe_violations, browser, contrasts, served
+from common import axe_violations, browser, contrasts, press, served
+
+from tinyamp.data import SIMULATED
 
 ROOT = Path(__file__).resolve().parents[1]
 HTML = ROOT / "_build" / "html"
@@ -22,6 +25,12 @@ PAGES = sorted(
     if "_static" not in path.parts and path.name != "index.html"
 )
 WIDTHS = {1280: 900, 390: 844}
+# Pages with players, also in a page within the page, whose text is escaped.
+HEARD = [
+    path
+    for path in PAGES
+    if re.search("(?:<|&lt;)audio ", (HTML / path).read_text(encoding="utf-8"))
+]
 
 if not PAGES:
     pytest.skip("The book is not built: run make book first.", allow_module_level=True)
@@ -49,6 +58,7 @@ class Visit:
         size = {"width": width, "height": WIDTHS[width]}
         self.context = browser.new_context(viewport=size, color_scheme=scheme)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)  # other tests may take their share of the machine
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("response", self._response)
@@ -138,9 +148,8 @@ def test_page_is_whole(visit: Visit) -> None:
 
 def test_dark_page_is_legible(chromium, origin: str) -> None:
     """Text and its background are far apart in the dark, in players and outputs too."""
-    pages = [path for path in PAGES if "<audio" in (HTML / path).read_text(encoding="utf-8")]
-    assert pages, "no page has a player"
-    visit = Visit(chromium, origin, pages[0], 390, "dark")
+    assert HEARD, "no page has a player"
+    visit = Visit(chromium, origin, HEARD[0], 390, "dark")
     try:
         found = contrasts(
             visit.page,
@@ -150,6 +159,61 @@ def test_dark_page_is_legible(chromium, origin: str) -> None:
         visit.context.close()
     assert found
     assert not [pair for pair in found if pair[1] < 4.5]
+
+
+def _documents(page) -> Iterator:
+    """The page itself and the pages within it, with all that is folded in them open."""
+    frames = [page.main_frame]
+    for element in page.locator("iframe").all():
+        element.scroll_into_view_if_needed()  # some load only then
+        frames.append(element.element_handle().content_frame())
+        frames[-1].wait_for_function(
+            "() => document.readyState === 'complete' && document.body?.childElementCount"
+        )
+    for frame in frames:
+        folded = frame.locator("details:not([open]):has(audio) > summary")
+        while folded.count():
+            folded.first.click()
+        yield frame
+
+
+@pytest.mark.parametrize(
+    "visit", [(path, width) for path in HEARD for width in WIDTHS], ids=str, indirect=True
+)
+def test_every_player_plays_alone_when_it_is_pressed(visit: Visit) -> None:
+    """Each is in reach, is pressed as a reader does, and stops the one before it."""
+    page = visit.page
+    if page.locator("tinyamp-bench").count():
+        page.wait_for_function("() => document.querySelector('.ta-table td')")
+    pressed = 0
+    for frame in _documents(page):
+        # None comes to its end by itself: what stops has been stopped.
+        frame.evaluate("() => document.querySelectorAll('audio').forEach(a => (a.loop = true))")
+        players = frame.locator("audio").all()
+        for number, player in enumerate(players):
+            label = player.get_attribute("aria-label")
+            found = press(player, by_keyboard=number == 1)
+            assert found == "plays", f"{label!r} was pressed, and {found}"
+            box = player.bounding_box()
+            left, right = box["x"], box["x"] + box["width"]
+            assert left >= 0 and right <= page.viewport_size["width"], f"{label!r} is cut off"
+        if players:
+            assert press(players[-1]) == "stops", "pressed again, it should stop"
+        pressed += len(players)
+    assert pressed, "no player was found"
+    assert not visit.complaints
+
+
+def test_chapters_with_sounds_have_players() -> None:
+    """Also the landing page: the dry guitar, and each device and its network."""
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        if "players(" in code:
+            assert f"book/{path.stem}.html" in HEARD, f"{path.name} has lost its players"
+    landing = (HTML / "book" / "intro.html").read_text(encoding="utf-8")
+    hear_it = landing.split('<section id="hear-it">')[1].split("<section ")[0]
+    assert hear_it.count("<audio ") == 1 + 2 * len(SIMULATED)
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -15,7 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from common import axe_violations, browser, exact, find_browser, in_pytorch, noise, served
+from common import (
+    axe_violations,
+    browser,
+    exact,
+    find_browser,
+    in_pytorch,
+    noise,
+    press,
+    served,
+)
 
 from tinyamp import web, web_assets, web_speed
 from tinyamp.cli import main
@@ -23,7 +32,7 @@ from tinyamp.data import load_excerpt
 from tinyamp.files import InputError
 from tinyamp.losses import esr
 from tinyamp.model import process
-from tinyamp.player import level_match
+from tinyamp.player import level_match, players
 from tinyamp.realtime import Engine
 from tinyamp.web_sounds import loops, periodic, target_of
 from tinyamp.web_stages import page_device
@@ -545,6 +554,72 @@ def test_only_one_widget_plays(visit):
     assert live.get_by_role("status").inner_text() == "Stopped."
 
 
+def add_players(page) -> list:
+    """Two players below the widgets, as a chapter has them; they play until they are stopped."""
+    markup = players({"first": noise(22_050), "second": noise(22_050, seed=1)}).data
+    page.locator("main").evaluate(
+        """(main, markup) => {
+          main.insertAdjacentHTML("beforeend", markup);
+          for (const audio of main.querySelectorAll("audio")) audio.loop = true;
+        }""",
+        markup,
+    )
+    return page.locator("audio").all()
+
+
+def test_players_and_widgets_stop_each_other(visit):
+    page = visit.page
+    bench, live = page.locator("tinyamp-bench"), page.locator("tinyamp-live")
+    first, second = add_players(page)
+    assert press(first) == press(second) == "plays"
+    paused = "() => [...document.querySelectorAll('audio')].every((audio) => audio.paused)"
+    bench.get_by_role("button", name="Play").click()
+    bench.get_by_role("status").get_by_text("Playing").wait_for()
+    assert page.evaluate(paused)
+    assert press(second) == "plays"
+    assert bench.get_by_role("status").inner_text().startswith("Ready")
+    assert page.evaluate(TRACKS) == []
+    live.get_by_role("button", name="Start").click()
+    live.get_by_role("status").get_by_text("On:").wait_for()
+    assert page.evaluate(paused)
+    assert press(first) == "plays"
+    assert live.get_by_role("status").inner_text() == "Stopped."
+    assert page.evaluate("() => document.querySelector('tinyamp-live').chain") is None
+    assert press(first) == "stops"
+
+
+@pytest.mark.parametrize(("name", "button"), [("bench", "Play"), ("live", "Start")])
+def test_a_widget_that_is_slow_to_start_gives_way(visit, name, button):
+    """A player was pressed while it waited for the audio output: it must not join in."""
+    page, widget = visit.page, visit.page.locator(f"tinyamp-{name}")
+    first, _ = add_players(page)
+    page.evaluate(
+        """() => {
+          const { prototype } = AudioContext, { resume } = prototype;
+          window.asleep = [];
+          prototype.resume = async function () {
+            await new Promise((wake) => asleep.push(wake));
+            await resume.call(this);
+            window.awake = true;
+          };
+        }"""
+    )
+    widget.get_by_role("button", name=button).click()
+    page.wait_for_function("() => asleep.length")
+    assert press(first) == "plays"
+    page.evaluate("() => asleep.forEach((wake) => wake())")
+    said = {"bench": "Ready", "live": "Stopped."}[name]
+    widget.get_by_role("status").get_by_text(said).wait_for()
+    page.wait_for_function("() => window.awake")
+    sounding = {
+        "bench": "() => document.querySelector('tinyamp-bench').deck.playing",
+        "live": "() => document.querySelector('tinyamp-live').chain !== null",
+    }
+    assert not page.evaluate(sounding[name])
+    assert widget.get_by_role("button", name=button).is_visible()
+    assert press(first) == "stops", "it should have gone on"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_widgets_are_accessible_and_fit(width, scheme, chromium, origin):
@@ -579,8 +654,8 @@ def test_a_page_opened_as_a_file_says_what_to_do_and_has_players(chromium, site)
         why = visit.page.locator(".ta-why")
         assert why.count() == 2
         assert all("make serve" in text for text in why.all_inner_texts())
-        players = visit.page.locator("audio")
-        assert players.count() == 3 * 4
+        fallback = visit.page.locator("audio")
+        assert fallback.count() == 3 * 4
         lengths = visit.page.evaluate(
             """() => Promise.all([...document.querySelectorAll("audio")].map((audio) =>
               new Promise((resolve) => {
@@ -591,6 +666,9 @@ def test_a_page_opened_as_a_file_says_what_to_do_and_has_players(chromium, site)
               })))"""
         )
         assert lengths == pytest.approx([4.0] * 12, abs=0.1)
+        visit.page.locator("summary").click()
+        for player in fallback.all():
+            assert press(player) == "plays", "one at a time, without the widgets, too"
     finally:
         visit.context.close()
     assert visit.complaints == []

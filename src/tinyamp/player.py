@@ -35,6 +35,8 @@ OTHER_COLOURS = ("#ea6e1b", "#235dee", "#3da25e", "#b9439a", "#ad8d1f", "#85858c
 _PEAK = 0.99  # full scale less what the encoder may add
 _SILENCE = 1e-7  # RMS; -140 dB
 _MP3_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+# An attribute of each player. One at a time: two sounds at once cannot be compared.
+ONE_AT_A_TIME = "onplay=\"for(const a of document.querySelectorAll('audio'))if(a!==this)a.pause()\""
 _CSS = """<style>
 .tinyamp-players{margin:.25rem 0 1rem;max-width:46rem;font-family:system-ui,sans-serif}
 .tinyamp-player{display:flex;flex-wrap:wrap;align-items:center;gap:.15rem .9rem;padding:.35rem 0}
@@ -131,9 +133,7 @@ def players_html(
             f'<div class="tinyamp-player"><span style="border-color:{colour}">'
             f"{html.escape(label)}{change}</span>"
             f'<audio controls preload="metadata" aria-label="{html.escape(label, quote=True)}" '
-            # One at a time: two sounds at once cannot be compared.
-            "onplay=\"for(const a of document.querySelectorAll('audio'))if(a!==this)a.pause()\" "
-            f'src="{_data_uri(x, sample_rate, lossless)}"></audio></div>'
+            f'{ONE_AT_A_TIME} src="{_data_uri(x, sample_rate, lossless)}"></audio></div>'
         )
     return (
         f'{_CSS}<div class="tinyamp-players" role="group" aria-label="Sounds to compare">'

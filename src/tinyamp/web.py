@@ -18,7 +18,7 @@ from tinyamp.data import SIMULATED, load_excerpt
 from tinyamp.files import InputError
 from tinyamp.losses import esr
 from tinyamp.model import process
-from tinyamp.player import players
+from tinyamp.player import ONE_AT_A_TIME, players
 from tinyamp.web_stages import PageStage, page_device, read_manifest
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _fallback(manifest: dict) -> str:
                 rows.append(
                     f'<div class="ta-player ta-{name}"><span>{label}</span><audio controls '
                     f'preload="none" aria-label="{html.escape(device["id"])}, {label}" '
-                    f'src="{ASSETS}{sound["file"]}"></audio></div>'
+                    f'{ONE_AT_A_TIME} src="{ASSETS}{sound["file"]}"></audio></div>'
                 )
         title = html.escape(device["title"])
         parts.append(f"<details><summary>{title}</summary>{''.join(rows)}</details>")

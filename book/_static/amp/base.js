@@ -109,16 +109,20 @@ export function work(job, module, signal = null) {
 export const renderOnce = (name, loop, signal) =>
   once(`${name} ${loop}`, async () => work("render", await loadModule(name), signal));
 
-// One thing is heard at a time: whoever starts says so, and all others stop.
+// One thing is heard at a time: whoever starts, a widget or a player, says so, and all others stop.
 const starters = new Set();
+let last = null;
 export function stopWhenOthersStart(owner, stop) {
   starters.add({ owner, stop });
 }
 export function iStart(owner) {
-  for (const audio of document.querySelectorAll("audio")) audio.pause();
+  last = owner;
+  for (const audio of document.querySelectorAll("audio")) if (audio !== owner) audio.pause();
   for (const other of starters) if (other.owner !== owner) other.stop();
 }
-document.addEventListener("play", (event) => event.target.tagName === "AUDIO" && iStart(null), true);
+// A widget takes time to start, and something else may have been started since.
+export const startedLast = (owner) => last === owner;
+document.addEventListener("play", ({ target }) => target.tagName === "AUDIO" && iStart(target), true);
 
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 export const stageName = ({ number, sparsity }) =>

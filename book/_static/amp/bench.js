@@ -27,12 +27,14 @@ class Deck {
     return (this.context.currentTime - this.begun) % this.length;
   }
 
-  // `wanted` says, when the audio has woken up, what { sounds, heard } are.
+  // `wanted` says, when the audio has woken up, what { sounds, heard } are, or null for no more.
   async start(wanted) {
     this.context ??= new AudioContext({ sampleRate: RATE });
     await base.wake(this.context);
+    const found = wanted();
+    if (!found) return this.stop();
     this.silence();
-    const { sounds, heard } = wanted();
+    const { sounds, heard } = found;
     this.heard = heard;
     this.length = sounds[heard].length / RATE;
     this.begun = this.context.currentTime + 0.02;
@@ -248,10 +250,15 @@ export class Bench extends HTMLElement {
     if (this.deck.playing) {
       if (this.deck.length === target.length / RATE)
         for (const [name, samples] of Object.entries(this.sounds)) this.deck.replace(name, samples);
-      else void this.deck.start(() => this);
+      else void this.deck.start(() => this.wanted);
     }
     this.describe();
     this.draw();
+  }
+
+  // What the deck is to play, unless something else has started since.
+  get wanted() {
+    return base.startedLast(this) ? this : null;
   }
 
   get heard() {
@@ -277,11 +284,12 @@ export class Bench extends HTMLElement {
     if (!this.raw) return;
     base.iStart(this);
     try {
-      await this.deck.start(() => this);
+      await this.deck.start(() => this.wanted);
     } catch (error) {
       this.status.textContent = `This did not work: ${error.message}`;
       return;
     }
+    if (!this.deck.playing) return;
     this.play.textContent = "Stop";
     this.describe();
     this.follow();

@@ -238,6 +238,10 @@ export class Live extends HTMLElement {
       base.iStart(this);
       const module = await base.loadModule(this.device.stages[this.stage].wasm);
       const chain = await this.connect(module);
+      if (!base.startedLast(this)) {
+        void chain.close();
+        return this.say("Stopped.");
+      }
       this.chain = chain;
       this.playing = this.device.stages[this.stage];
       this.full = 0;
