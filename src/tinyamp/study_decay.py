@@ -33,10 +33,8 @@ from tinyamp.train import train
 
 RUNS = Path("runs/decay")
 PUBLISHED = data_folder() / "results" / "weight-decay.json"
-LAPTOP = replace(PRESETS["laptop"], weight_decay=0.0)
 SEARCH = SEARCH_PRESETS["laptop"]
 AMOUNTS = (1e-4, 3e-5, 3e-4, 1e-5, 1e-3)
-STAGES = (6, 12, 15)  # that are retrained: 88, 98.6 and 99.5 % pruned
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ class Recipe:
     decay: float = 0.0
     decoupled: bool = False
     before: float = 0.0  # decay in the full training, from scratch; 0: the published model
-    after: tuple[float, ...] = ()  # retrained with each of these
+    after: float = 0.0  # decay in the retraining
+    retrained: tuple[int, ...] = ()  # stages that are retrained in full
     score: str = "magnitude"
     rate: float = 1e-2
     epochs: int = 8
@@ -91,7 +90,7 @@ class Trial:
     @property
     def file(self) -> Path:
         place = f"{self.device}-{self.size}-s{self.seed}"
-        return RUNS / place / f"{self.name}{'-retrained' * bool(self.recipe.after)}.json"
+        return RUNS / place / f"{self.name}{'-retrained' * bool(self.recipe.retrained)}.json"
 
 
 def _sets(device: str) -> dict:
@@ -124,21 +123,11 @@ def run_trial(trial: Trial) -> dict:
     before = _errors(model, sets)
     found = search(model, *pair, recipe.search(trial.seed), progress=False)
     retrained = []
-    for decay in recipe.after:
-        for number in STAGES:
-            if number >= len(found.stages):
-                continue
-            settings = replace(LAPTOP, seed=trial.seed, weight_decay=decay)
-            small, history = retrain(found.model(number), *pair, settings, progress=False)
-            retrained.append(
-                {
-                    "stage": number,
-                    "decay": decay,
-                    "units": small.hidden_size,
-                    "validation_loss": history.best_loss,
-                    **_errors(small, sets),
-                }
-            )
+    for number in recipe.retrained:
+        settings = replace(PRESETS["laptop"], seed=trial.seed, weight_decay=recipe.after)
+        small, history = retrain(found.model(number), *pair, settings, progress=False)
+        about = {"stage": number, "units": small.hidden_size, "validation_loss": history.best_loss}
+        retrained.append({**about, **_errors(small, sets)})
     kept = ("sparsity", "units", "epochs", "loss_start", "loss_stop", "attempts", "capped")
     result = {
         **{name: getattr(trial, name) for name in ("group", "device", "size", "seed", "name")},
@@ -168,7 +157,6 @@ def trials() -> Iterator[Trial]:
     none, inside = {"none": Recipe()}, {f"l2-{d:.0e}": Recipe(d) for d in AMOUNTS}
     beside = {f"adamw-{d:g}": Recipe(d, decoupled=True) for d in (0.03, 0.1, 0.3)}
     chosen = Recipe(1e-4)
-    yield from group("amount", none | inside | beside)
     yield from group(
         "course",
         {
@@ -177,19 +165,20 @@ def trials() -> Iterator[Trial]:
             "authors": replace(chosen, fresh_adam=True, prune_best=True),
         },
     )
-    yield from group("sizes", {"l2-1e-04": replace(chosen, after=(0.0,))}, 96)
+    yield from group("sizes", {"l2-1e-04": replace(chosen, retrained=(6, 12, 15))}, 96)
+    yield from group("seeds", none | {"l2-1e-04": chosen}, seeds=(1, 2))
     yield from group(
         "where",
         {
-            "search-only": replace(chosen, after=(0.0, 1e-5)),
-            "everywhere": replace(chosen, before=1e-4, after=(0.0, 1e-4)),
+            "search-only": replace(chosen, retrained=(6, 12)),
+            "everywhere": replace(chosen, before=1e-4, after=1e-4, retrained=(6, 12)),
         },
     )
-    yield from group("seeds", none | {"l2-1e-04": chosen}, seeds=(1, 2))
     yield from group("sizes", {"l2-1e-04": chosen}, 64)
     yield from group(
         "unit", {"unit-none": Recipe(score="unit"), "unit": replace(chosen, score="unit")}
     )
+    yield from group("amount", none | inside | beside)
     yield from group(
         "output",
         {
@@ -221,7 +210,7 @@ def _table(results: list[dict]) -> None:
         )
         for x in r["retrained"]:
             print(
-                f"      retrained {x['stage']:2} {x['decay']:.0e}: {x['units']:2} units "
+                f"      retrained {x['stage']:2}: {x['units']:2} units "
                 f"val {100 * x['validation_esr']:.3f} % test {100 * x['test_esr']:.3f} % "
                 f"(unpruned {100 * r['unpruned']['test_esr']:.3f} %)"
             )
