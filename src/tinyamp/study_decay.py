@@ -167,16 +167,16 @@ def trials() -> Iterator[Trial]:
     )
     yield from group("sizes", {"l2-1e-04": replace(chosen, retrained=(6, 12, 15))}, 96)
     yield from group("seeds", none | {"l2-1e-04": chosen}, seeds=(1, 2))
+    yield from group("sizes", {"l2-1e-04": chosen}, 64)
+    yield from group(
+        "unit", {"unit-none": Recipe(score="unit"), "unit": replace(chosen, score="unit")}
+    )
     yield from group(
         "where",
         {
             "search-only": replace(chosen, retrained=(6, 12)),
             "everywhere": replace(chosen, before=1e-4, after=1e-4, retrained=(6, 12)),
         },
-    )
-    yield from group("sizes", {"l2-1e-04": chosen}, 64)
-    yield from group(
-        "unit", {"unit-none": Recipe(score="unit"), "unit": replace(chosen, score="unit")}
     )
     yield from group("amount", none | inside | beside)
     yield from group(
