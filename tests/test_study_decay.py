@@ -44,7 +44,7 @@ def test_a_trial_writes_what_its_search_and_its_retraining_found(small):
     assert len(result["stages"]) == 3
     assert result["retrained"][0]["stage"] == 2
     assert 0 < result["retrained"][0]["test_esr"] < 10
-    assert result["recipe"] == json.loads(json.dumps(asdict(small.recipe)))
+    assert result["recipe"] == asdict(small.recipe)
 
 
 def test_the_decay_of_a_trial_is_that_of_its_recipe_and_changes_what_comes_out(small):

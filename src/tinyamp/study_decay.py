@@ -165,7 +165,7 @@ def trials() -> Iterator[Trial]:
             "authors": replace(chosen, fresh_adam=True, prune_best=True),
         },
     )
-    yield from group("sizes", {"l2-1e-04": replace(chosen, retrained=(6, 12, 15))}, 96)
+    yield from group("sizes", {"l2-1e-04": replace(chosen, retrained=(12, 15))}, 96)
     yield from group("seeds", none | {"l2-1e-04": chosen}, seeds=(1, 2))
     yield from group("sizes", {"l2-1e-04": chosen}, 64)
     yield from group(
