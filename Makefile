@@ -20,7 +20,7 @@ PIP        := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --qui
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: help setup book serve test lint colab pictures stamp models searches study clean
+.PHONY: help setup book serve test lint colab pictures stamp models searches decay study clean
 
 help:  ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,11 @@ searches: $(READY)  ## Search, retrain and compare two devices again, for chapte
 	    cp $$run/pruned/model.safetensors data/models/$$device-32-pruned.safetensors; \
 	    cp $$run/one-shot/model.safetensors data/models/$$device-32-one-shot.safetensors; \
 	done
+
+decay: $(READY)  ## Run the experiment about weight decay again, for chapter 6 (two hours)
+	@$(BIN)/tinyamp data make
+	@$(BIN)/python -m tinyamp.study_decay run --jobs $(JOBS)
+	@$(BIN)/python -m tinyamp.study_decay publish
 
 study: $(READY)  ## Run the whole experiment, or go on with it (8 hours on two cores: JOBS=2)
 	@$(BIN)/tinyamp data make

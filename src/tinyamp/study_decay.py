@@ -171,13 +171,7 @@ def trials() -> Iterator[Trial]:
     yield from group(
         "unit", {"unit-none": Recipe(score="unit"), "unit": replace(chosen, score="unit")}
     )
-    yield from group(
-        "where",
-        {
-            "search-only": replace(chosen, retrained=(6, 12)),
-            "everywhere": replace(chosen, before=1e-4, after=1e-4, retrained=(6, 12)),
-        },
-    )
+    yield from group("where", {"search-only": replace(chosen, retrained=(6, 12))})
     yield from group("amount", none | inside | beside)
     yield from group(
         "output",
@@ -186,10 +180,12 @@ def trials() -> Iterator[Trial]:
             "output": replace(chosen, include_output=True),
         },
     )
+    everywhere = replace(chosen, before=1e-4, after=1e-4, retrained=(6, 12))
+    yield from group("where", {"everywhere": everywhere})
 
 
 def _run(jobs: int, wanted: str | None) -> None:
-    waiting = [t for t in trials() if not t.file.is_file() and wanted in (None, t.group)]
+    waiting = [t for t in trials() if not t.file.is_file() and wanted in (None, t.group, t.name)]
     with ProcessPoolExecutor(jobs) as pool:
         running = [pool.submit(run_trial, trial) for trial in waiting]
         for done in tqdm(as_completed(running), total=len(running), unit="trial"):
@@ -224,11 +220,11 @@ def finished() -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=("run", "table", "publish"))
-    parser.add_argument("-j", "--jobs", type=int, default=1)
-    parser.add_argument("--group")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="at once (default: 1)")
+    parser.add_argument("--only", help="a group of trials, or a recipe")
     args = parser.parse_args()
     if args.action == "run":
-        _run(args.jobs, args.group)
+        _run(args.jobs, args.only)
     elif args.action == "table":
         _table(finished())
     else:
