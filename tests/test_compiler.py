@@ -28,9 +28,9 @@ MODELS = sorted((data_folder() / "models").glob("*.safetensors"))
 STAGES = sorted((data_folder() / "searches").glob("*/stage-1[05].safetensors"))
 
 
-def bound(model: AmpLSTM, x: np.ndarray, expected: np.ndarray) -> float:
+def bound(model: AmpLSTM, x: np.ndarray, expected: np.ndarray, times: float = 3) -> float:
     """Three times the largest error of PyTorch in float32."""
-    return 3 * float(np.abs(in_pytorch(model, x) - expected).max())
+    return times * float(np.abs(in_pytorch(model, x) - expected).max())
 
 
 @needs_compiler
@@ -88,7 +88,9 @@ def test_trained_models_are_as_exact_as_pytorch(path):
     device = "-".join((path.parent if path in STAGES else path).name.split("-")[:2])
     x = load_excerpt(device, "test").input[:44_100]
     expected = exact(model, x)
-    limit = bound(model, x, expected)
+    # Of few weights and a long memory: there, the last digits of a tanh add up.
+    limit = bound(model, x, expected, times=8)
+    assert limit < 1e-4
     for width in (1, None):
         for layout in ("dense", "sparse"):
             y = CompiledModel(model, width, layout=layout).process(x)

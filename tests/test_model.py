@@ -96,7 +96,8 @@ def test_process_is_as_exact_as_pytorch(engine, path):
     expected = exact(model, x)
     by_pytorch = in_pytorch(model, x)
     y = process(model, x)
-    assert np.abs(y - expected).max() <= 3 * np.abs(by_pytorch - expected).max()
+    # Of few weights and a long memory: there, the last digits of a tanh add up.
+    assert np.abs(y - expected).max() <= 8 * np.abs(by_pytorch - expected).max() < 1e-4
     if engine == "compiled":
         assert not np.array_equal(y, by_pytorch), "another order of adding up"
     else:
