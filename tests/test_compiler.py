@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from common import exact, in_pytorch, needs_compiler, noise
+from common import ROUNDINGS, exact, in_pytorch, needs_compiler, noise
 
 from tinyamp import compiler
 from tinyamp.compiler import CompiledModel, build, find_compiler, model_source
@@ -88,8 +88,7 @@ def test_trained_models_are_as_exact_as_pytorch(path):
     device = "-".join((path.parent if path in STAGES else path).name.split("-")[:2])
     x = load_excerpt(device, "test").input[:44_100]
     expected = exact(model, x)
-    # Of few weights and a long memory: there, the last digits of a tanh add up.
-    limit = bound(model, x, expected, times=8)
+    limit = bound(model, x, expected, times=ROUNDINGS)
     assert limit < 1e-4
     for width in (1, None):
         for layout in ("dense", "sparse"):

@@ -145,6 +145,8 @@ def test_presets_are_whole():
     assert FIT_PRESETS["paper"].search == SEARCH_PRESETS["paper"]
     scores = [preset.search.score for preset in FIT_PRESETS.values()]
     assert scores == ["magnitude", "unit", "unit"]  # the paper's, and what makes it faster
+    decays = [preset.search.course.weight_decay for preset in FIT_PRESETS.values()]
+    assert decays == [1e-4, 0, 0]  # only weights are ranked by their size
 
 
 # --- the whole path ---------------------------------------------------------------------------

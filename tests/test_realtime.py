@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from common import exact, in_pytorch, needs_compiler, no_compiler, noise
+from common import ROUNDINGS, exact, in_pytorch, needs_compiler, no_compiler, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +47,7 @@ def test_the_engine_plays_the_model(path, compiled):
     x = load_excerpt("sim-muff", "test").input[:44_100]
     y = Engine(model, compiled=compiled).process(x)
     error = np.abs(y - exact(model, x)).max()
-    assert error <= 3 * np.abs(in_pytorch(model, x) - exact(model, x)).max()
+    assert error <= ROUNDINGS * np.abs(in_pytorch(model, x) - exact(model, x)).max()
 
 
 @needs_compiler
@@ -171,7 +171,7 @@ def test_extreme_signals_are_exact(path, name, compiled):
     model, x = load_model(path), SIGNALS[name]
     expected = exact(model, x)
     error = np.abs(Engine(model, compiled=compiled).process(x) - expected).max()
-    assert error <= max(3 * np.abs(in_pytorch(model, x) - expected).max(), 1e-6)
+    assert error <= max(ROUNDINGS * np.abs(in_pytorch(model, x) - expected).max(), 1e-6)
 
 
 def state_of(engine: Engine) -> np.ndarray:

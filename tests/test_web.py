@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from common import (
+    ROUNDINGS,
     axe_violations,
     browser,
     exact,
@@ -224,7 +225,7 @@ def test_worklet_and_python_engine_are_as_exact_as_pytorch(which, visit, stages,
     expected = exact(model, x)
     assert np.abs(expected).max() > 0.05
     torch, engine = in_pytorch(model, x), Engine(model).process(x)
-    limit = 3 * np.abs(torch - expected).max()  # some stages carry roundings on
+    limit = ROUNDINGS * np.abs(torch - expected).max()  # some stages carry roundings on
     assert limit < 1e-3
     y = render(visit, names[which], x)
     assert np.abs(y - expected).max() <= limit
@@ -293,7 +294,7 @@ def test_bench_plays_what_python_computes(visit, stages):
         twice = np.concatenate([raw["dry"], raw["dry"]])
         model = stages[stage].model
         second = exact(model, twice)[len(dry) :]
-        limit = 3 * np.abs(in_pytorch(model, twice)[len(dry) :] - second).max()
+        limit = ROUNDINGS * np.abs(in_pytorch(model, twice)[len(dry) :] - second).max()
         assert np.abs(raw[name] - second).max() <= limit
         assert given["errors"][name] == pytest.approx(esr(target, second), rel=0.02)
     four = {name: raw[name] for name in ("dry", "target", "unpruned", "pruned")}

@@ -214,6 +214,7 @@ def fit_settings(args: argparse.Namespace) -> FitSettings:
     """What the options of `fit` ask for."""
     from tinyamp.fit_settings import FIT_PRESETS
     from tinyamp.presets import changed
+    from tinyamp.stages import by_score
 
     preset = FIT_PRESETS[args.preset]
     return changed(
@@ -221,7 +222,7 @@ def fit_settings(args: argparse.Namespace) -> FitSettings:
         hidden_size=args.hidden_size,
         slack=args.slack,
         good=args.good,
-        search=changed(preset.search, score=args.score),
+        search=by_score(preset.search, args.score or preset.search.score),
     )
 
 

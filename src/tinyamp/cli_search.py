@@ -76,7 +76,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         group,
         epochs="of the full training before the first pruning (default: the preset's)",
         seed="of the weights, the shuffling and random scores",
-        decay="between two prunings, so that idle weights shrink (default: the preset's, 1e-4)",
+        decay="between two prunings, so that idle weights shrink (default: 1e-4, and 0 for units)",
     )
     start = group.add_mutually_exclusive_group()
     start.add_argument("--model", type=path, help="start from this trained model, of its sizes")
@@ -136,9 +136,9 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
             "--model no longer has; omit one of the two."
         )
     from tinyamp.presets import changed
-    from tinyamp.stages import SEARCH_PRESETS
+    from tinyamp.stages import SEARCH_PRESETS, by_score
 
-    preset = SEARCH_PRESETS[args.preset]
+    preset = by_score(SEARCH_PRESETS[args.preset], args.score or "magnitude")
     return changed(
         preset,
         full=changed(preset.full, epochs=args.epochs, seed=args.seed),
@@ -155,7 +155,6 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
         k=args.queue,
         rewind=args.rewind,
         include_output=args.include_output,
-        score=args.score,
     )
 
 

@@ -97,6 +97,16 @@ SEARCH_PRESETS = {
 }
 
 
+def by_score(settings: SearchSettings, score: str) -> SearchSettings:
+    """The same search by another `score`: without decay for whole units, else with.
+
+    These are ranked by what is heard of them, which decay does not make any clearer: see
+    `tinyamp.study_decay`.
+    """
+    decay = 0.0 if score == "unit" else PAPER_COURSE.weight_decay
+    return replace(settings, score=score, course=replace(settings.course, weight_decay=decay))
+
+
 @dataclass(frozen=True)
 class Stage:
     """What the search found out about one stage; losses are eq. (7) on the validation set."""

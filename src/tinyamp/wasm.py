@@ -54,6 +54,20 @@ EXPORT(input) float *{p}_page_input(void) {{ return page_input; }}
 EXPORT(output) float *{p}_page_output(void) {{ return page_output; }}
 EXPORT(max_frames) int {p}_page_max_frames(void) {{ return {frames}; }}
 EXPORT(rate) int {p}_page_rate(void) {{ return {rate}; }}
+/* A compiler may call these for what is set or copied at once; no library has them here. */
+void *memset(void *at, int byte, size_t count)
+{{
+    for (unsigned char *to = at; count--; ++to)
+        *to = (unsigned char)byte;
+    return at;
+}}
+void *memcpy(void *restrict at, const void *restrict from, size_t count)
+{{
+    const unsigned char *byte = from;
+    for (unsigned char *to = at; count--; ++to, ++byte)
+        *to = *byte;
+    return at;
+}}
 """
 
 
