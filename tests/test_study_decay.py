@@ -95,3 +95,13 @@ def test_unpruned_models_are_those_of_the_study():
     first, again = (study_decay._unpruned(trial, {}) for _ in range(2))
     assert first.hidden_size == trial.size
     assert torch.equal(first.head.weight, again.head.weight)
+
+
+def test_what_is_published_is_not_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_decay, "RUNS", tmp_path)
+    known = study_decay.finished()
+    assert list(known.values()) == PUBLISHED
+    first = next(iter(known))
+    changed = replace(first, recipe=replace(first.recipe, rate=0.3))
+    monkeypatch.setattr(study_decay, "trials", lambda: iter([first, changed]))
+    assert list(study_decay.finished()) == [first]

@@ -1,7 +1,8 @@
 """Does weight decay make magnitude mean something? The experiment behind the recipe of `laptop`.
 
 A *trial* is a mask search under one recipe, from the study's unpruned model of a device, a hidden
-size and a seed. Each writes one file as it ends; a trial whose file is there is not run again.
+size and a seed. Each writes one file as it ends. A trial whose file is there, or that is published,
+is not run again: remove `data/results/weight-decay.json` to run all of them anew.
 
     python -m tinyamp.study_decay run -j 2       run what is missing
     python -m tinyamp.study_decay table          print what came out
@@ -185,7 +186,8 @@ def trials() -> Iterator[Trial]:
 
 
 def _run(jobs: int, wanted: str | None) -> None:
-    waiting = [t for t in trials() if not t.file.is_file() and wanted in (None, t.group, t.name)]
+    done = finished()
+    waiting = [t for t in trials() if t not in done and wanted in (None, t.group, t.name)]
     with ProcessPoolExecutor(jobs) as pool:
         running = [pool.submit(run_trial, trial) for trial in waiting]
         for done in tqdm(as_completed(running), total=len(running), unit="trial"):
@@ -212,9 +214,19 @@ def _table(results: list[dict]) -> None:
             )
 
 
-def finished() -> list[dict]:
-    """What the finished trials found."""
-    return [json.loads(t.file.read_text()) for t in trials() if t.file.is_file()]
+def finished() -> dict[Trial, dict]:
+    """What is known of trials: from their files, or published under the same recipe."""
+    published = json.loads(PUBLISHED.read_text()) if PUBLISHED.is_file() else []
+    found = {}
+    for trial in trials():
+        if trial.file.is_file():
+            found[trial] = json.loads(trial.file.read_text())
+            continue
+        wanted = json.loads(json.dumps(asdict(trial)))  # JSON has no tuples
+        for result in published:
+            if all(result[name] == value for name, value in wanted.items()):
+                found[trial] = result
+    return found
 
 
 def main() -> None:
@@ -226,9 +238,9 @@ def main() -> None:
     if args.action == "run":
         _run(args.jobs, args.only)
     elif args.action == "table":
-        _table(finished())
+        _table(list(finished().values()))
     else:
-        write_json(PUBLISHED, finished(), indent=None)
+        write_json(PUBLISHED, list(finished().values()), indent=None)
 
 
 if __name__ == "__main__":
