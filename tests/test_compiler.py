@@ -29,7 +29,7 @@ STAGES = sorted((data_folder() / "searches").glob("*/stage-1[05].safetensors"))
 
 
 def bound(model: AmpLSTM, x: np.ndarray, expected: np.ndarray, times: float = 3) -> float:
-    """Three times the largest error of PyTorch in float32."""
+    """So many times the largest error of PyTorch in float32."""
     return times * float(np.abs(in_pytorch(model, x) - expected).max())
 
 

@@ -29,6 +29,7 @@ from tinyamp.presets import PRESETS
 from tinyamp.retrain import retrain
 from tinyamp.search import search
 from tinyamp.stages import SEARCH_PRESETS, SearchSettings, recommend
+from tinyamp.study import LAPTOP
 from tinyamp.study_record import write_json
 from tinyamp.train import train
 
@@ -103,9 +104,7 @@ def _unpruned(trial: Trial, sets: dict) -> AmpLSTM:
     if not trial.recipe.before:
         return load_model(data_folder() / "results" / "laptop" / row / "unpruned.safetensors")
     model = AmpLSTM(trial.size, seed=trial.seed)
-    settings = replace(
-        PRESETS["laptop"], epochs=48, chunk=512, weight_decay=trial.recipe.before, seed=trial.seed
-    )
+    settings = replace(LAPTOP, weight_decay=trial.recipe.before, seed=trial.seed)
     train(model, sets["train"], sets["validation"], settings, progress=False)
     return model
 
